@@ -1,0 +1,22 @@
+/* The run's private directory: 0700, ours, short enough for control sockets; gone at the end.
+ *
+ * It is made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp: the first in which a ControlPath fits
+ * (OpenSSH appends 17 characters to it while it binds; sun_path holds 107).
+ */
+#ifndef CLOUDPLAN_RUNDIR_H
+#define CLOUDPLAN_RUNDIR_H
+
+#include "error.h"
+
+#include <stddef.h>
+
+/* Path, owned by the caller; NULL and *err: STATUS_SYSTEM. */
+char *rundir_create(struct error *err);
+/* Removes it with everything in it; keeps errno; NULL allowed. */
+void rundir_remove(const char *path);
+/* Writes a file of the directory (0600); 0, or -1 and *err STATUS_SYSTEM. */
+int rundir_write(const char *dir, const char *name, const char *text, size_t len, struct error *err);
+/* "DIR/NAME", owned by the caller; NULL without memory. */
+char *path_join(const char *dir, const char *name);
+
+#endif
