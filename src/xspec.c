@@ -1,0 +1,275 @@
+/* A plan as words for an engine.
+ *
+ * Neither xspecs nor GNU parallel's logins know any quoting, so a value that cannot stand in
+ * one is refused, whoever it comes from: the command line, the directory that cloudplan was
+ * started in, or ssh_config.  In a "//"-separated list a value must not end in "/" either: it would
+ * move the separator by one byte. */
+#include "xspec.h"
+
+#include "sshconf.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LETTERS_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+/* What ssh_config may say beyond what a node's name may: DOMAIN\user, user@domain.  GNU parallel would take a
+ * part of those for the host, and a login with a blank for a command to run here. */
+#define XSPEC_USER_CHARS LETTERS_DIGITS "._-+@\\"
+#define LOGIN_USER_CHARS LETTERS_DIGITS "._-"
+/* What a shell leaves alone.  Bytes of other alphabets do, too. */
+#define PATH_CHARS LETTERS_DIGITS "._-+@/~,:=%"
+void strings_free(char **strings)
+{
+    int saved = errno;
+    for (size_t i = 0; strings && strings[i]; i++)
+        free(strings[i]);
+    free(strings);
+    errno = saved;
+}
+
+/* asprintf() that gives NULL, and *err, without memory. */
+static char *format(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static char *format(struct error *err, const char *fmt, ...)
+{
+    char *text;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (n >= 0)
+        return text;
+    error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+    return NULL;
+}
+
+/* Whether the value is a line of printable UTF-8: text_clean() would leave it alone. */
+static int check_clean(const char *what, const char *value, struct error *err)
+{
+    char *clean = strdup(value);
+    if (!clean)
+        return error_errno(err, what);
+    text_clean(clean);
+    int result = strcmp(clean, value) == 0 ? 0 : -1;
+    if (result < 0)
+        error_set(err, STATUS_DATA, "%s '%s': a control character or broken UTF-8 cannot stand in an xspec",
+                  what, clean);
+    free(clean);
+    return result;
+}
+
+static int check_value(const char *what, const char *value, struct error *err)
+{
+    if (check_clean(what, value, err) < 0)
+        return -1;
+    if (value[0] == '\0')
+        return error_set(err, STATUS_DATA, "%s is empty", what);
+    if (strstr(value, "//"))
+        return error_set(err, STATUS_DATA,
+                         "%s '%s': '//' separates the parts of an xspec and cannot stand in one", what,
+                         value);
+    if (value[strlen(value) - 1] == '/')
+        return error_set(err, STATUS_DATA, "%s '%s': cannot end in '/' in an xspec: leave it out", what,
+                         value);
+    if (strchr(value, ' '))
+        return error_set(err, STATUS_DATA, "%s '%s': a blank cannot stand in an xspec", what, value);
+    return 0;
+}
+
+static int check_path(const char *what, const char *value, struct error *err)
+{
+    if (check_value(what, value, err) < 0)
+        return -1;
+    if (value[0] == '-')
+        return error_set(err, STATUS_DATA, "%s '%s': cannot begin with '-'", what, value);
+    size_t first = strcspn(value, "/"); /* the shell takes NAME=VALUE for an assignment */
+    for (const char *c = value; *c; c++)
+        if ((unsigned char)*c < 0x80 && (!strchr(PATH_CHARS, *c) || (*c == '=' && c < value + first)))
+            return error_set(err, STATUS_DATA, "%s '%s': must be a path, without '%c'", what, value, *c);
+    return 0;
+}
+
+static int check_params(const struct xspec_params *params, struct error *err)
+{
+    if (check_value("the directory on the nodes", params->chdir, err) < 0 ||
+        check_path("the nodes' python", params->python, err) < 0)
+        return -1;
+    if (params->local_python && check_path("this machine's python", params->local_python, err) < 0)
+        return -1;
+    return params->ssh_config ? check_value("the ssh_config", params->ssh_config, err) : 0;
+}
+
+/* The user to log in as; NULL: none known. */
+static const char *login_user(const struct node *node)
+{
+    if (node->user)
+        return node->user;
+    return node->conf ? node->conf->user : NULL;
+}
+
+static int check_user(const struct node *node, const char *chars, const char *where, struct error *err)
+{
+    const char *user = login_user(node);
+    if (user && (user[0] == '\0' || user[0] == '-' || user[strspn(user, chars)] != '\0'))
+        return error_set(err, STATUS_DATA,
+                         "%s: the user '%s' of ssh_config cannot stand in %s: name another as USER@%s",
+                         node->name, user, where, node->name);
+    return 0;
+}
+
+static bool in_use(const struct node *node)
+{
+    return node->state == NODE_READY && node->processes > 0;
+}
+
+static int by_host(const void *a, const void *b)
+{
+    const struct node *x = *(const struct node *const *)a, *y = *(const struct node *const *)b;
+    return strcmp(x->host, y->host);
+}
+
+/* What stands before "_0" in each node's ids: an array of borrowed strings.  All nodes of the list count, so
+ * that a node has the same ids whether or not another one dropped out. */
+static const char **id_stems(const struct node_list *list, struct error *err)
+{
+    size_t n = list->count;
+    const char **stems = calloc(n + 1, sizeof *stems);
+    const struct node **sorted = calloc(n + 1, sizeof *sorted);
+    if (!stems || !sorted) {
+        free(stems);
+        free(sorted);
+        error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &list->nodes[i];
+    qsort(sorted, n, sizeof *sorted, by_host);
+    for (size_t i = 0; i < n; i++) {
+        bool shared = (i > 0 && by_host(&sorted[i - 1], &sorted[i]) == 0) ||
+                      (i + 1 < n && by_host(&sorted[i], &sorted[i + 1]) == 0);
+        stems[sorted[i] - list->nodes] = shared ? sorted[i]->name : sorted[i]->host;
+    }
+    free(sorted);
+    return stems;
+}
+
+/* What stands before the id. */
+static char *xspec_head(const struct node *node, struct error *err)
+{
+    char port[16] = "";
+    if (node->local)
+        return format(err, "popen");
+    if (check_user(node, XSPEC_USER_CHARS, "an xspec", err) < 0)
+        return NULL;
+    if (node->port)
+        snprintf(port, sizeof port, "-p %u ", node->port);
+    const char *user = login_user(node);
+    return format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
+}
+
+/* What stands after the id. */
+static char *xspec_tail(bool local, const struct xspec_params *params, struct error *err)
+{
+    if (local)
+        return format(err, "%s%s", params->local_python ? "//python=" : "",
+                      params->local_python ? params->local_python : "");
+    return format(err, "//chdir=%s//python=%s%s%s", params->chdir, params->python,
+                  params->ssh_config ? "//ssh_config=" : "", params->ssh_config ? params->ssh_config : "");
+}
+
+/* Adds the node's xspecs at *end, which moves on. */
+static int add_xspecs(char ***end, const struct node *node, const char *stem,
+                      const struct xspec_params *params, struct error *err)
+{
+    int result = -1;
+    char *head = xspec_head(node, err);
+    char *tail = xspec_tail(node->local, params, err);
+    if (!head || !tail)
+        goto out;
+    for (uint32_t i = 0; i < node->processes; i++) {
+        char *xspec = format(err, "%s//id=%s_%u%s", head, stem, i, tail);
+        if (!xspec)
+            goto out;
+        *(*end)++ = xspec;
+    }
+    result = 0;
+out:
+    free(head);
+    free(tail);
+    return result;
+}
+
+char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err)
+{
+    uint64_t total = node_list_processes(list);
+    if (check_params(params, err) < 0)
+        return NULL;
+    if (total > XSPEC_MAX) {
+        error_set(err, STATUS_DATA, "%llu processes are more than %d: set --cloud-max-processes",
+                  (unsigned long long)total, XSPEC_MAX);
+        return NULL;
+    }
+    const char **stems = id_stems(list, err);
+    if (!stems)
+        return NULL;
+    int result = 0;
+    char **xspecs = calloc(total + 1, sizeof *xspecs);
+    char **end = xspecs;
+    if (!xspecs)
+        result = error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+    for (size_t i = 0; result == 0 && i < list->count; i++)
+        if (in_use(&list->nodes[i]))
+            result = add_xspecs(&end, &list->nodes[i], stems[i], params, err);
+    free(stems);
+    if (result == 0)
+        return xspecs;
+    strings_free(xspecs);
+    return NULL;
+}
+
+static char *sshlogin(const struct node *node, struct error *err)
+{
+    if (node->local)
+        return format(err, "%u/:", node->processes);
+    if (check_user(node, LOGIN_USER_CHARS, "a login of GNU parallel", err) < 0)
+        return NULL;
+    bool v6 = strchr(node->host, ':');
+    if (v6 && strchr(node->host, '.')) { /* the "." would begin a port */
+        error_set(err, STATUS_DATA,
+                  "%s: an IPv4 address in an IPv6 one cannot be a login of GNU parallel: write it "
+                  "in hexadecimal",
+                  node->name);
+        return NULL;
+    }
+    bool brackets = v6 && node->port;
+    const char *user = login_user(node);
+    char port[16] = "";
+    if (node->port)
+        snprintf(port, sizeof port, ":%u", node->port);
+    return format(err, "%u/%s%s%s%s%s%s", node->processes, user ? user : "", user ? "@" : "",
+                  brackets ? "[" : "", node->host, brackets ? "]" : "", port);
+}
+
+char **xspec_sshlogin(const struct node_list *list, struct error *err)
+{
+    char **logins = calloc(list->count + 1, sizeof *logins);
+    char **end = logins;
+    if (!logins) {
+        error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+        return NULL;
+    }
+    for (size_t i = 0; i < list->count; i++) {
+        if (!in_use(&list->nodes[i]))
+            continue;
+        char *login = sshlogin(&list->nodes[i], err);
+        if (!login) {
+            strings_free(logins);
+            return NULL;
+        }
+        *end++ = login;
+    }
+    return logins;
+}

@@ -1,0 +1,38 @@
+/* A plan as words for an engine: execnet xspecs (--tx), GNU parallel logins.
+ *
+ *   ssh=[-p PORT ]USER@HOST//id=ID//chdir=DIR//python=PYTHON[//ssh_config=FILE]
+ *   popen//id=ID[//python=PYTHON]                       for ":"
+ *   N/[USER@]HOST[:PORT], N/:                            a login
+ *
+ * USER is the one typed, else ssh_config's where it is known; PORT is there only where
+ * it was typed.  An IPv6 HOST stands in brackets in a login with a port.
+ *
+ * One xspec per process.  ID is HOST_0, HOST_1, ...; where several nodes of
+ * the list have the same host it is NAME_0, ... ("ci@h:22_0"), so that ids are
+ * unique and say which node it was.  Formats: execnet/xspec.py (keys and values cannot hold
+ * "//"; "ssh=" is split at blanks), parallel(1) --sshlogin.
+ */
+#ifndef CLOUDPLAN_XSPEC_H
+#define CLOUDPLAN_XSPEC_H
+
+#include "node.h"
+
+/* More processes than this are refused: a node's answer must not fill the memory. */
+#define XSPEC_MAX 100000
+
+struct xspec_params {
+    const char *chdir;      /* the copied root on a node; never NULL */
+    const char *python;     /* on a node: a path, since the node's shell reads it; never NULL */
+    const char *local_python; /* for ":"; NULL: the engine's own */
+    const char *ssh_config; /* NULL: none */
+};
+
+/* A NULL-terminated array of strings for all ready nodes, in list order; the
+ * caller frees it with strings_free().  NULL and *err: STATUS_DATA for a value that
+ * cannot stand in an xspec (named), STATUS_SYSTEM without memory. */
+char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err);
+char **xspec_sshlogin(const struct node_list *list, struct error *err);
+
+void strings_free(char **strings); /* NULL allowed; keeps errno */
+
+#endif
