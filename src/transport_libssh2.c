@@ -1,0 +1,615 @@
+/* A conversation by libssh2: connect (libcurl), key exchange, host key, authentication, one channel.
+ *
+ * A state machine: step() runs the function of the current phase until it says
+ * EAGAIN; enter() is the only place that changes the phase.  Whatever libssh2
+ * cannot do ends in TRANSPORT_FALLBACK, never in a guess: the OpenSSH client
+ * then does that node.  Blocking calls of libssh2 (its agent, its known_hosts) are not used.
+ */
+#include "agent.h"
+#include "identity.h"
+#include "known_hosts.h"
+#include "libssh2_shared.h"
+#include "sshconf.h"
+#include "transport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libssh2.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum phase { CONNECTING, KEX, METHODS, AUTH, CHANNEL, EXEC, WRITING, READING, ENDED };
+
+static const char *const phase_names[] = {
+    [CONNECTING] = "connecting",        [KEX] = "waiting for the SSH banner and key exchange",
+    [METHODS] = "authenticating",       [AUTH] = "authenticating",
+    [CHANNEL] = "opening an SSH session", [EXEC] = "starting a shell",
+    [WRITING] = "sending the script",   [READING] = "waiting for the answer",
+    [ENDED] = "ended",
+};
+
+struct conversation {
+    struct transport base;
+    struct libssh2_shared *shared;
+    const struct node *node;
+    const struct transport_script *script;
+    enum phase phase;
+    enum transport_result outcome; /* once ENDED */
+
+    CURL *easy; /* while connecting */
+    int fd;
+    LIBSSH2_SESSION *session;
+    LIBSSH2_CHANNEL *channel;
+
+    struct known_host *known;
+    const struct identity_list *identities; /* borrowed from shared */
+    struct agent *agent;                    /* borrowed from shared; NULL: none */
+    struct agent_request *request;
+    size_t identity; /* the one being tried */
+    bool authenticated;
+    char offers[128]; /* the methods that the node offers */
+
+    size_t written;
+    char words[256]; /* the node's diagnostics, for an answer that never came */
+    size_t words_len;
+};
+
+static void enter(struct conversation *c, enum phase phase)
+{
+    c->phase = phase;
+}
+
+static enum transport_result end(struct conversation *c, enum transport_result outcome)
+{
+    enter(c, ENDED);
+    c->outcome = outcome;
+    return outcome;
+}
+
+static enum transport_result fail(struct conversation *c, enum node_state state, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static enum transport_result fail(struct conversation *c, enum node_state state, const char *fmt, ...)
+{
+    char text[ERROR_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    c->base.state = state;
+    error_set(&c->base.err, STATUS_UNAVAILABLE, "%s", text);
+    return end(c, TRANSPORT_FAILED);
+}
+
+static enum transport_result fall_back(struct conversation *c, const char *why)
+{
+    error_set(&c->base.err, STATUS_UNAVAILABLE, "%s", why);
+    return end(c, TRANSPORT_FALLBACK);
+}
+
+/* What libssh2 says of its last error; bounded, since the peer may have had a say in it. */
+static const char *session_words(struct conversation *c, char buf[200])
+{
+    char *text = NULL;
+    libssh2_session_last_error(c->session, &text, NULL, 0);
+    snprintf(buf, 200, "%.180s", text && *text ? text : "no reason given");
+    text_clean(buf);
+    return buf;
+}
+
+/* Delayed ACKs meet sshd's Nagle right after authentication: 40 ms for each node without this. */
+static ssize_t receive(libssh2_socket_t fd, void *buf, size_t len, int flags, void **abstract)
+{
+    (void)abstract;
+    ssize_t n = recv(fd, buf, len, flags);
+    if (n < 0)
+        return -errno;
+#ifdef TCP_QUICKACK
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+#endif
+    return n;
+}
+
+static int close_on_exec(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+    (void)arg;
+    (void)purpose;
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? CURL_SOCKOPT_ERROR : CURL_SOCKOPT_OK;
+}
+
+static int start_connecting(struct conversation *c, int timeout_ms, struct error *err)
+{
+    const struct sshconf *conf = c->node->conf;
+    char url[600];
+    bool v6 = strchr(conf->hostname, ':') != NULL;
+    snprintf(url, sizeof url, v6 ? "http://[%s]:%u/" : "http://%s:%u/", conf->hostname, conf->port);
+    c->easy = curl_easy_init();
+    if (!c->easy)
+        return error_set(err, STATUS_SYSTEM, "libcurl: no memory");
+    long resolve = !strcmp(conf->addressfamily, "inet")    ? CURL_IPRESOLVE_V4
+                   : !strcmp(conf->addressfamily, "inet6") ? CURL_IPRESOLVE_V6
+                                                           : CURL_IPRESOLVE_WHATEVER;
+    CURLcode code = curl_easy_setopt(c->easy, CURLOPT_URL, url);
+    curl_easy_setopt(c->easy, CURLOPT_CONNECT_ONLY, 1L);
+    curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
+    curl_easy_setopt(c->easy, CURLOPT_PROXY, ""); /* the environment's http_proxy is not for SSH */
+    curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c->easy, CURLOPT_IPRESOLVE, resolve);
+    curl_easy_setopt(c->easy, CURLOPT_SOCKOPTFUNCTION, close_on_exec);
+    curl_easy_setopt(c->easy, CURLOPT_PRIVATE, (char *)c);
+    if (code || curl_multi_add_handle(c->shared->multi, c->easy)) {
+        curl_easy_cleanup(c->easy);
+        c->easy = NULL;
+        return error_set(err, STATUS_SYSTEM, "libcurl: cannot connect to %s", conf->hostname);
+    }
+    return 0;
+}
+
+static void drop_easy(struct conversation *c)
+{
+    if (!c->easy)
+        return;
+    curl_multi_remove_handle(c->shared->multi, c->easy);
+    curl_easy_cleanup(c->easy);
+    c->easy = NULL;
+}
+
+void transport_libssh2_connected(CURL *easy, CURLcode result)
+{
+    struct conversation *c = NULL;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&c);
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    long os_errno = 0;
+    switch (result) {
+    case CURLE_OK:
+        /* A descriptor of our own: libcurl closes its one with the handle. */
+        if (!curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) && fd != CURL_SOCKET_BAD)
+            c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (c->fd < 0)
+            fail(c, NODE_FAILED, "no descriptor for the connection: %s", strerror(errno));
+        else
+            enter(c, KEX);
+        break;
+    case CURLE_COULDNT_RESOLVE_HOST:
+        fail(c, NODE_OFFLINE, "name not resolved: %s", c->node->conf->hostname);
+        break;
+    case CURLE_OPERATION_TIMEDOUT:
+        fail(c, NODE_OFFLINE, "timed out while connecting to %s port %u", c->node->conf->hostname,
+             c->node->conf->port);
+        break;
+    default:
+        curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &os_errno);
+        fail(c, NODE_OFFLINE, "%s: %s port %u", os_errno ? strerror((int)os_errno) : curl_easy_strerror(result),
+             c->node->conf->hostname, c->node->conf->port);
+    }
+    drop_easy(c);
+}
+
+/* Keeps of a comma-separated preference list what libssh2 supports; types known for the host first.  -1: nothing
+ * is left. */
+static int prefer(struct conversation *c, int method, const char *wanted, bool host_keys)
+{
+    const char **algs = NULL;
+    int n = libssh2_session_supported_algs(c->session, method, &algs), result = -1;
+    char *list = n > 0 ? malloc(strlen(wanted) + 1) : NULL;
+    if (!list)
+        goto out;
+    size_t len = 0;
+    for (int round = host_keys ? 0 : 1; round < 2; round++)
+        for (const char *p = wanted; *p;) {
+            size_t word = strcspn(p, ",");
+            for (int i = 0; i < n; i++) {
+                if (strlen(algs[i]) != word || strncmp(algs[i], p, word))
+                    continue;
+                if (host_keys && (known_host_has_type(c->known, algs[i]) != 0) != (round == 0))
+                    continue;
+                len += (size_t)sprintf(list + len, "%s%.*s", len ? "," : "", (int)word, p);
+                break;
+            }
+            p += word + (p[word] == ',');
+        }
+    if (len)
+        result = libssh2_session_method_pref(c->session, method, list);
+out:
+    free(list);
+    libssh2_free(c->session, algs);
+    return result;
+}
+
+static enum transport_result start_session(struct conversation *c)
+{
+    const struct sshconf *conf = c->node->conf;
+    const struct {
+        int method;
+        const char *wanted;
+        const char *name;
+    } methods[] = {
+        {LIBSSH2_METHOD_KEX, conf->kexalgorithms, "key exchange"},
+        {LIBSSH2_METHOD_HOSTKEY, conf->hostkeyalgorithms, "host key"},
+        {LIBSSH2_METHOD_CRYPT_CS, conf->ciphers, "cipher"},
+        {LIBSSH2_METHOD_CRYPT_SC, conf->ciphers, "cipher"},
+        {LIBSSH2_METHOD_MAC_CS, conf->macs, "MAC"},
+        {LIBSSH2_METHOD_MAC_SC, conf->macs, "MAC"},
+    };
+    c->session = libssh2_session_init_ex(NULL, NULL, NULL, c);
+    if (!c->session)
+        return fail(c, NODE_FAILED, "libssh2: no memory");
+    libssh2_session_set_blocking(c->session, 0);
+    libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_RECV, (void *)receive);
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (prefer(c, methods[i].method, methods[i].wanted, methods[i].method == LIBSSH2_METHOD_HOSTKEY)) {
+            char why[100];
+            snprintf(why, sizeof why, "no configured %s algorithm that libssh2 has", methods[i].name);
+            return fall_back(c, why);
+        }
+    return TRANSPORT_WAIT;
+}
+
+static size_t read_u32(const unsigned char *p)
+{
+    return (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+}
+
+/* Whether a key of the same type as this one (wire format: the type is its first string) is known. */
+static bool has_key_type(const struct conversation *c, const char *key, size_t len)
+{
+    char type[64];
+    size_t n = len > 4 ? read_u32((const unsigned char *)key) : 0;
+    if (n == 0 || n >= sizeof type || n > len - 4)
+        return false;
+    memcpy(type, key + 4, n);
+    type[n] = '\0';
+    return known_host_has_type(c->known, type) != 0;
+}
+
+static enum transport_result check_host_key(struct conversation *c)
+{
+    const struct sshconf *conf = c->node->conf;
+    size_t len;
+    int type;
+    const char *key = libssh2_session_hostkey(c->session, &len, &type), *where = "";
+    char print[64];
+    if (!key)
+        return fail(c, NODE_FAILED, "the node showed no host key");
+    known_fingerprint((const unsigned char *)key, len, print);
+    enum known_result known = known_host_check(c->known, (const unsigned char *)key, len, &where);
+    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA). */
+    if ((known == KNOWN_ABSENT || known == KNOWN_CHANGED) && known_host_count(c->known) && !has_key_type(c, key, len))
+        return fall_back(c, "known_hosts has other types of host key than libssh2 and the node agree on");
+    bool strict = !strcmp(conf->stricthostkeychecking, "ask") || !strcmp(conf->stricthostkeychecking, "true") ||
+                  !strcmp(conf->stricthostkeychecking, "yes");
+    bool accept_new = !strcmp(conf->stricthostkeychecking, "accept-new");
+    switch (known) {
+    case KNOWN_MATCH:
+        enter(c, METHODS);
+        return TRANSPORT_WAIT;
+    case KNOWN_ABSENT:
+        if (!strict)
+            return fall_back(c, "StrictHostKeyChecking lets OpenSSH add the new host key");
+        return fail(c, NODE_REFUSED, "host key unknown: %s is not in known_hosts; ssh to the node once, or use ssh-keyscan",
+                    print);
+    case KNOWN_CHANGED:
+        if (!strict && !accept_new)
+            return fall_back(c, "StrictHostKeyChecking is off: OpenSSH decides on the changed host key");
+        return fail(c, NODE_REFUSED,
+                    "host key changed: %s is not the one in known_hosts%s%s; if the node was set up anew: ssh-keygen -R",
+                    print, *where ? " " : "", where);
+    case KNOWN_REVOKED:
+        return fail(c, NODE_REFUSED, "host key revoked: known_hosts marks it @revoked%s%s", *where ? ", " : "", where);
+    case KNOWN_UNSURE:
+        break;
+    }
+    return fall_back(c, "a line of known_hosts that only OpenSSH understands");
+}
+
+static enum transport_result key_exchange(struct conversation *c)
+{
+    if (!c->session && start_session(c) != TRANSPORT_WAIT)
+        return TRANSPORT_FALLBACK;
+    int rc = libssh2_session_handshake(c->session, c->fd);
+    char words[200];
+    switch (rc) {
+    case 0:
+        return check_host_key(c);
+    case LIBSSH2_ERROR_EAGAIN:
+        return TRANSPORT_WAIT;
+    case LIBSSH2_ERROR_KEX_FAILURE:
+    case LIBSSH2_ERROR_METHOD_NONE:
+    case LIBSSH2_ERROR_METHOD_NOT_SUPPORTED:
+#ifdef LIBSSH2_ERROR_ALGO_UNSUPPORTED /* 1.11 */
+    case LIBSSH2_ERROR_ALGO_UNSUPPORTED:
+#endif
+    case LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE:
+    case LIBSSH2_ERROR_HOSTKEY_INIT:
+        return fall_back(c, "no algorithm in common with libssh2");
+    case LIBSSH2_ERROR_BANNER_RECV:
+    case LIBSSH2_ERROR_SOCKET_DISCONNECT:
+    case LIBSSH2_ERROR_SOCKET_RECV:
+        /* sshd drops connections like this above MaxStartups: the probe tries again. */
+        c->base.dropped = true;
+        return fail(c, NODE_OFFLINE, "the connection was closed during the SSH key exchange: %s",
+                    session_words(c, words));
+    default:
+        return fail(c, NODE_FAILED, "SSH key exchange: %s", session_words(c, words));
+    }
+}
+
+/* Signs with the agent.  Called by libssh2 again and again until it does not say EAGAIN. */
+static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len, const unsigned char *data,
+                           size_t data_len, void **abstract)
+{
+    struct conversation *c = *abstract;
+    const struct identity *id = &c->identities->ids[c->identity];
+    (void)session;
+    if (!c->request)
+        c->request = agent_sign(c->agent, id->blob, id->blob_len, data, data_len);
+    enum agent_state state = c->request ? agent_request_state(c->request) : AGENT_REFUSED;
+    if (state == AGENT_WAITING)
+        return LIBSSH2_ERROR_EAGAIN;
+    int result = LIBSSH2_ERROR_AUTHENTICATION_FAILED;
+    size_t len;
+    const unsigned char *wire = state == AGENT_SIGNED ? agent_request_signature(c->request, &len) : NULL;
+    if (wire && len > 8) {
+        /* string type, string signature: libssh2 wants what is inside the second. */
+        size_t type_len = read_u32(wire);
+        if (type_len <= len - 8) {
+            const unsigned char *blob = wire + 4 + type_len;
+            size_t blob_len = read_u32(blob);
+            if (blob_len == len - 8 - type_len && (*sig = malloc(blob_len))) {
+                memcpy(*sig, blob + 4, blob_len);
+                *sig_len = blob_len;
+                result = 0;
+            }
+        }
+    }
+    agent_request_destroy(c->request);
+    c->request = NULL;
+    return result;
+}
+
+static enum transport_result ask_methods(struct conversation *c)
+{
+    const char *user = c->node->conf->user;
+    char words[200];
+    char *list = libssh2_userauth_list(c->session, user, (unsigned)strlen(user));
+    if (list) {
+        snprintf(c->offers, sizeof c->offers, "%s", list);
+        text_clean(c->offers);
+        enter(c, AUTH);
+        return TRANSPORT_WAIT;
+    }
+    if (libssh2_userauth_authenticated(c->session)) {
+        enter(c, CHANNEL);
+        return TRANSPORT_WAIT;
+    }
+    if (libssh2_session_last_errno(c->session) == LIBSSH2_ERROR_EAGAIN)
+        return TRANSPORT_WAIT;
+    c->base.dropped = true;
+    return fail(c, NODE_OFFLINE, "the connection was closed before authentication: %s", session_words(c, words));
+}
+
+/* No key was let in. */
+static enum transport_result not_let_in(struct conversation *c)
+{
+    const struct sshconf *conf = c->node->conf;
+    if (c->identities->skipped)
+        return fall_back(c, c->identities->skipped_why);
+    if ((conf->gssapi && strstr(c->offers, "gssapi")) || (conf->hostbased && strstr(c->offers, "hostbased")))
+        return fall_back(c, "an authentication method that only OpenSSH has");
+    return fail(c, NODE_REFUSED, "authentication refused for %s: tried %zu key%s; the node takes %s", conf->user,
+                c->identities->count, c->identities->count == 1 ? "" : "s", c->offers);
+}
+
+static enum transport_result authenticate(struct conversation *c)
+{
+    const char *user = c->node->conf->user;
+    size_t user_len = strlen(user);
+    char words[200];
+    if (!strstr(c->offers, "publickey"))
+        c->identity = c->identities->count;
+    while (c->identity < c->identities->count) {
+        const struct identity *id = &c->identities->ids[c->identity];
+        int rc;
+        if (id->private_pem) {
+            rc = libssh2_userauth_publickey_frommemory(c->session, user, user_len, NULL, 0, id->private_pem,
+                                                       id->private_len, NULL);
+        } else {
+            /* Called by libssh2 before it returns, or at the next call: never kept. */
+            void *abstract = c;
+            rc = libssh2_userauth_publickey(c->session, user, id->blob, id->blob_len, sign_with_agent, &abstract);
+        }
+        if (rc == 0) {
+            enter(c, CHANNEL);
+            return TRANSPORT_WAIT;
+        }
+        if (rc == LIBSSH2_ERROR_EAGAIN)
+            return TRANSPORT_WAIT;
+        if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
+            rc == LIBSSH2_ERROR_SOCKET_SEND)
+            return fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s",
+                        c->identity + 1, c->identities->count, id->name, session_words(c, words));
+        agent_request_destroy(c->request);
+        c->request = NULL;
+        c->identity++;
+    }
+    return not_let_in(c);
+}
+
+static enum transport_result open_channel(struct conversation *c)
+{
+    char words[200];
+    c->channel = libssh2_channel_open_session(c->session);
+    if (c->channel) {
+        enter(c, EXEC);
+        return TRANSPORT_WAIT;
+    }
+    if (libssh2_session_last_errno(c->session) == LIBSSH2_ERROR_EAGAIN)
+        return TRANSPORT_WAIT;
+    return fail(c, NODE_FAILED, "no SSH session could be opened: %s", session_words(c, words));
+}
+
+static enum transport_result start_shell(struct conversation *c)
+{
+    char words[200];
+    int rc = libssh2_channel_exec(c->channel, "exec /bin/sh -s");
+    if (rc == 0)
+        enter(c, WRITING);
+    else if (rc != LIBSSH2_ERROR_EAGAIN)
+        return fail(c, NODE_FAILED, "the node refused to start a shell: %s", session_words(c, words));
+    return TRANSPORT_WAIT;
+}
+
+static enum transport_result write_script(struct conversation *c)
+{
+    char words[200];
+    while (c->written < c->script->len) {
+        ssize_t n = libssh2_channel_write(c->channel, c->script->text + c->written, c->script->len - c->written);
+        if (n == LIBSSH2_ERROR_EAGAIN)
+            return TRANSPORT_WAIT;
+        if (n == LIBSSH2_ERROR_CHANNEL_CLOSED || n == LIBSSH2_ERROR_CHANNEL_EOF_SENT)
+            break; /* what it has said instead is the reason */
+        if (n < 0)
+            return fail(c, NODE_FAILED, "sending the script: %s", session_words(c, words));
+        c->written += (size_t)n;
+    }
+    int rc = libssh2_channel_send_eof(c->channel);
+    if (rc == LIBSSH2_ERROR_EAGAIN)
+        return TRANSPORT_WAIT;
+    enter(c, READING);
+    return TRANSPORT_WAIT;
+}
+
+static enum transport_result read_answer(struct conversation *c)
+{
+    char buf[16384], words[200];
+    bool complete = false;
+    ssize_t n, e;
+    do {
+        n = libssh2_channel_read(c->channel, buf, sizeof buf);
+        if (n > 0) {
+            if (transport_collect(&c->base, buf, (size_t)n, c->script->end, &complete))
+                return end(c, TRANSPORT_FAILED);
+            if (complete)
+                return end(c, TRANSPORT_DONE);
+        }
+        /* Undrained diagnostics stop the session once the window is full. */
+        e = libssh2_channel_read_stderr(c->channel, buf, sizeof buf);
+        if (e > 0 && c->words_len < sizeof c->words) {
+            size_t room = sizeof c->words - c->words_len, take = (size_t)e < room ? (size_t)e : room;
+            memcpy(c->words + c->words_len, buf, take);
+            c->words_len += take;
+        }
+    } while (n > 0 || e > 0);
+    if (libssh2_channel_eof(c->channel)) {
+        if (c->base.answer_len == 0 && c->words_len > 0 &&
+            transport_collect(&c->base, c->words, c->words_len, c->script->end, &complete))
+            return end(c, TRANSPORT_FAILED);
+        return end(c, TRANSPORT_DONE);
+    }
+    if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
+        return fail(c, NODE_FAILED, "the connection ended before the answer did: %s", session_words(c, words));
+    return TRANSPORT_WAIT;
+}
+
+static enum transport_result (*const actions[])(struct conversation *) = {
+    [KEX] = key_exchange, [METHODS] = ask_methods, [AUTH] = authenticate, [CHANNEL] = open_channel,
+    [EXEC] = start_shell, [WRITING] = write_script, [READING] = read_answer,
+};
+
+static enum transport_result step(struct transport *t)
+{
+    struct conversation *c = (struct conversation *)t;
+    while (c->phase != CONNECTING && c->phase != ENDED) {
+        enum phase before = c->phase;
+        enum transport_result result = actions[before](c);
+        if (result != TRANSPORT_WAIT || c->phase == before)
+            return result;
+    }
+    return c->phase == ENDED ? c->outcome : TRANSPORT_WAIT;
+}
+
+static size_t want(const struct transport *t, struct curl_waitfd *fds)
+{
+    const struct conversation *c = (const struct conversation *)t;
+    if (c->fd < 0)
+        return 0;
+    size_t n = 0;
+    short events = CURL_WAIT_POLLIN;
+    if (c->session && (libssh2_session_block_directions(c->session) & LIBSSH2_SESSION_BLOCK_OUTBOUND))
+        events |= CURL_WAIT_POLLOUT;
+    fds[n++] = (struct curl_waitfd){c->fd, events, 0};
+    if (c->request) {
+        bool write;
+        int fd = agent_fd(c->agent, &write);
+        if (fd >= 0)
+            fds[n++] = (struct curl_waitfd){fd, (short)(CURL_WAIT_POLLIN | (write ? CURL_WAIT_POLLOUT : 0)), 0};
+    }
+    return n;
+}
+
+static const char *phase_name(const struct transport *t)
+{
+    return phase_names[((const struct conversation *)t)->phase];
+}
+
+static void destroy(struct transport *t)
+{
+    struct conversation *c = (struct conversation *)t;
+    agent_request_destroy(c->request);
+    drop_easy(c);
+    /* This order frees at once also when the peer is dead: a shut socket makes every send
+     * and receive of session_free() fail, none wait; closed first, its number could belong to another. */
+    if (c->fd >= 0)
+        shutdown(c->fd, SHUT_RDWR);
+    if (c->session)
+        libssh2_session_free(c->session);
+    if (c->fd >= 0)
+        close(c->fd);
+    known_host_destroy(c->known);
+    free(c->base.answer);
+    free(c);
+}
+
+static const struct transport_ops ops = {"libssh2", step, want, phase_name, destroy};
+
+struct transport *transport_libssh2(struct libssh2_shared *shared, const struct node *node,
+                                    const struct transport_script *script, int connect_timeout_ms, struct error *err)
+{
+    struct conversation *c = calloc(1, sizeof *c);
+    if (!c) {
+        error_errno(err, node->name);
+        return NULL;
+    }
+    c->base.ops = &ops;
+    c->shared = shared;
+    c->node = node;
+    c->script = script;
+    c->fd = -1;
+    const struct sshconf *conf = node->conf;
+    const struct known_hosts *known = shared_known_hosts(shared, conf, err);
+    c->identities = known ? shared_identities(shared, conf, &c->agent, err) : NULL;
+    c->known = c->identities ? known_hosts_lookup(known, conf->hostkeyalias ? conf->hostkeyalias : conf->hostname,
+                                                  conf->hostkeyalias ? 22 : conf->port, err)
+                             : NULL;
+    if (!c->known)
+        goto fail;
+    /* What can be known before the first packet saves a connection. */
+    if (known_host_unsure(c->known))
+        fall_back(c, "a line of known_hosts that only OpenSSH understands");
+    else if (c->identities->count == 0 && c->identities->skipped)
+        fall_back(c, c->identities->skipped_why);
+    else if (start_connecting(c, connect_timeout_ms, err))
+        goto fail;
+    return &c->base;
+fail:
+    destroy(&c->base);
+    return NULL;
+}
+
