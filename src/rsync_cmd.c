@@ -1,0 +1,243 @@
+/* Filters rather than a list of sources: only so does rsync see the whole of the node's directory, and
+ * deletes what no longer belongs there.  "H" (hide) and not "-": an excluded file would also be protected.
+ */
+#include "rsync_cmd.h"
+
+#include "shquote.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Never of use on a node; some of it large, some of it harmful (bytecode of another interpreter). */
+static const char *const left_out[] = {
+    ".git",       ".hg",         ".svn",  ".bzr", "CVS",   "_darcs", "__pycache__", ".pytest_cache",
+    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo",
+};
+
+struct rsync_rules {
+    char *args;    /* options and filters, quoted, each with a blank before it */
+    char *sources; /* likewise */
+};
+
+static void add(FILE *out, const char *option, const char *value)
+{
+    fprintf(out, " %s", option);
+    shell_quote(out, value);
+}
+
+/* A rule with rsync's own pattern.  Not --exclude: there "!" and "+ x" are commands. */
+static void add_pattern(FILE *out, const char *rule, const char *pattern)
+{
+    fprintf(out, " --filter='%s '", rule);
+    shell_quote(out, pattern);
+}
+
+/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard. */
+static int add_rule(FILE *out, const char *rule, const char *path, const char *end)
+{
+    bool wild = strpbrk(path, "*?[") || strchr(end, '*');
+    char *text = malloc(strlen(path) * 2 + strlen(end) + strlen(rule) + 16), *to = text;
+    if (!text)
+        return -1;
+    to += sprintf(to, "--filter=%s /", rule);
+    for (const char *p = path; *p; p++) {
+        if (wild && strchr("*?[\\", *p))
+            *to++ = '\\';
+        *to++ = *p;
+    }
+    strcpy(to, end);
+    fputc(' ', out);
+    shell_quote(out, text);
+    free(text);
+    return 0;
+}
+
+/* "+ /a/", "+ /a/b/", ... for the directories above path (relative to the transfer's root). */
+static int add_parents(FILE *out, const char *path, const char *rule, const char *end)
+{
+    char parent[PATH_MAX];
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+        if (add_rule(out, rule, parent, end))
+            return -1;
+    }
+    return 0;
+}
+
+/* path relative to root ("" for root itself), or NULL where it lies outside; both physical. */
+static const char *inside(const char *root, const char *path)
+{
+    size_t len = strcmp(root, "/") ? strlen(root) : 0;
+    if (strncmp(root, path, len) || (path[len] && path[len] != '/'))
+        return NULL;
+    return path[len] ? path + len + 1 : path + len;
+}
+
+/* What is copied beside the root: directories from outside, each under its own name. */
+static int add_outside(FILE *sources, const char *root, const char *path, const char *option, struct error *err)
+{
+    const char *name = strrchr(path, '/') + 1;
+    char clash[PATH_MAX + 260];
+    struct stat st;
+    if (!*name)
+        return error_set(err, STATUS_USAGE, "%s: / cannot be copied to a node", option);
+    snprintf(clash, sizeof clash, "%s/%.255s", root, name);
+    if (!lstat(clash, &st))
+        return error_set(err, STATUS_USAGE, "%s: %s would be copied to %s, which the project itself has: rename one",
+                         option, path, name);
+    add(sources, "", path);
+    return 0;
+}
+
+/* The first of real[0] to real[n - 1] that lies outside and has the same name as real[n], or NULL. */
+static const char *same_name(const char *root, char *const *real, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!inside(root, real[i]) && !strcmp(strrchr(real[i], '/'), strrchr(real[n], '/')))
+            return real[i];
+    return NULL;
+}
+
+static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params, struct error *err)
+{
+    bool whole = !params->dirs || !params->dirs[0];
+    char **real = NULL;
+    size_t n = 0;
+    int result = -1;
+    for (size_t i = 0; params->dirs && params->dirs[i]; i++)
+        n++;
+    real = calloc(n + 2, sizeof *real);
+    if (!real)
+        goto system;
+    for (size_t i = 0; i < n; i++) {
+        struct stat st;
+        real[i] = realpath(params->dirs[i], NULL);
+        if (!real[i] || stat(real[i], &st) || !S_ISDIR(st.st_mode)) {
+            error_set(err, STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
+                      real[i] ? "not a directory" : strerror(errno));
+            goto out;
+        }
+        if (!strcmp(real[i], params->root))
+            whole = true;
+    }
+    if (params->venv && !(real[n++] = strdup(params->venv)))
+        goto system;
+    for (size_t i = 0; i < n; i++) {
+        const char *path = inside(params->root, real[i]);
+        if (path && !whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
+            goto system;
+        if (!path) {
+            const char *other = same_name(params->root, real, i);
+            if (other && !strcmp(other, real[i]))
+                continue; /* named twice */
+            if (other) {
+                error_set(err, STATUS_USAGE, "%s and %s would both be copied to %s: rename one", other, real[i],
+                          strrchr(other, '/') + 1);
+                goto out;
+            }
+            if (add_outside(sources, params->root, real[i], real[i], err))
+                goto out;
+            if (!whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
+                goto system;
+        }
+    }
+    for (size_t i = 0; !whole && i < n; i++) {
+        const char *path = inside(params->root, real[i]);
+        if (path && add_parents(args, path, "H", "/*"))
+            goto system;
+    }
+    if (!whole)
+        add(args, "--filter=", "H /*");
+    result = 0;
+    goto out;
+system:
+    error_errno(err, "rsync");
+out:
+    for (size_t i = 0; real && i < n; i++)
+        free(real[i]);
+    free(real);
+    return result;
+}
+
+struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct error *err)
+{
+    struct rsync_rules *rules = calloc(1, sizeof *rules);
+    size_t args_len, sources_len;
+    FILE *args = rules ? open_memstream(&rules->args, &args_len) : NULL;
+    FILE *sources = args ? open_memstream(&rules->sources, &sources_len) : NULL;
+    char *root = NULL;
+    int result = -1;
+    if (!sources || asprintf(&root, "%s/", params->root) < 0) {
+        error_errno(err, "rsync");
+        goto out;
+    }
+    /* Times to the nanosecond: a file changed within the second, at the same size, is a changed file.
+     * Owners are the login's own.  Directories stay writable for the next run. */
+    fputs(" -rlpt --delete --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60"
+          " --info=progress2 --no-human-readable --outbuf=L --no-inc-recursive",
+          args);
+    if (params->bwlimit)
+        fprintf(args, " --bwlimit=%u", params->bwlimit);
+    add(args, "--exclude=", "/.cloudplan");
+    for (size_t i = 0; params->ignores && params->ignores[i]; i++)
+        if (*params->ignores[i])
+            add_pattern(args, "-", params->ignores[i]);
+    /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
+     * would import what is left of it as a namespace package. */
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+        add_pattern(args, "-p", left_out[i]);
+    add(sources, "", root);
+    result = add_dirs(args, sources, params, err);
+out:
+    if (sources && fclose(sources))
+        result = error_errno(err, "rsync");
+    if (args && fclose(args))
+        result = error_errno(err, "rsync");
+    free(root);
+    if (result) {
+        rsync_rules_destroy(rules);
+        rules = NULL;
+    }
+    return rules;
+}
+
+void rsync_rules_destroy(struct rsync_rules *rules)
+{
+    if (!rules)
+        return;
+    int saved = errno;
+    free(rules->args);
+    free(rules->sources);
+    free(rules);
+    errno = saved;
+}
+
+char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, const struct node *node,
+                    const char *ssh_config, const char *out, const char *errors)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    char port[16] = "";
+    if (node->port)
+        snprintf(port, sizeof port, " -p %u", node->port);
+    /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
+    fprintf(f, "exec rsync%s -e 'ssh -F %s%s' --%s", rules->args, ssh_config, port, rules->sources);
+    bool v6 = strchr(node->host, ':') != NULL;
+    fprintf(f, " '%s%s%s%s%s:%s/' </dev/null >", node->user ? node->user : "", node->user ? "@" : "", v6 ? "[" : "",
+            node->host, v6 ? "]" : "", params->chdir);
+    shell_quote(f, out);
+    fputs(" 2>", f);
+    shell_quote(f, errors);
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

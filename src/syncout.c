@@ -1,0 +1,146 @@
+/* Strict readers: a line that is not exactly of the form is passed over. */
+#include "syncout.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Digits at *p (before end) as a number; false where there is none or it is too large. */
+static bool number(const char **p, const char *end, uint64_t *value)
+{
+    const char *start = *p;
+    *value = 0;
+    for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
+        if (__builtin_mul_overflow(*value, 10, value) || __builtin_add_overflow(*value, (uint64_t)(**p - '0'), value))
+            return false;
+    return *p > start;
+}
+
+static void blanks(const char **p, const char *end)
+{
+    while (*p < end && **p == ' ')
+        (*p)++;
+}
+
+static bool progress_record(const char *p, const char *end, uint64_t *bytes, unsigned *percent)
+{
+    uint64_t b, pct;
+    blanks(&p, end);
+    if (!number(&p, end, &b) || p == end || *p != ' ')
+        return false;
+    blanks(&p, end);
+    if (!number(&p, end, &pct) || p == end || *p != '%' || pct > 100)
+        return false;
+    *bytes = b;
+    *percent = (unsigned)pct;
+    return true;
+}
+
+bool rsync_progress(const char *text, size_t len, uint64_t *bytes, unsigned *percent)
+{
+    const char *end = text + len;
+    /* Backwards: the last record that is one; the final one may still be in the making, but its
+     * first two fields are what counts and a cut number ends in no blank or '%'. */
+    while (end > text) {
+        const char *start = end;
+        while (start > text && start[-1] != '\r' && start[-1] != '\n')
+            start--;
+        if (progress_record(start, end, bytes, percent))
+            return true;
+        end = start > text ? start - 1 : text;
+    }
+    return false;
+}
+
+/* The nth (0...) tab-separated field of a line as a number. */
+static bool field(const char *line, const char *end, unsigned nth, uint64_t *value)
+{
+    for (; nth; nth--) {
+        line = memchr(line, '\t', (size_t)(end - line));
+        if (!line)
+            return false;
+        line++;
+    }
+    return number(&line, end, value) && line < end && *line == '\t';
+}
+
+/* Takes the next complete record off *text; false at the end. */
+static bool next_job(const char **text, const char *end, uint64_t *seq, int *status)
+{
+    const char *eol;
+    while ((eol = memchr(*text, '\n', (size_t)(end - *text)))) {
+        const char *line = *text;
+        uint64_t exitval, sig;
+        *text = eol + 1;
+        if (field(line, eol, 0, seq) && field(line, eol, 6, &exitval) && exitval <= 255 && field(line, eol, 7, &sig) &&
+            sig <= 64) {
+            *status = sig ? STATUS_SIGNAL + (int)sig : (int)exitval;
+            return true;
+        }
+    }
+    return false; /* the last line may still be in the making */
+}
+
+int joblog_status(const char *text, size_t len, unsigned seq)
+{
+    int status, found = -1;
+    uint64_t n;
+    for (const char *end = text + len; next_job(&text, end, &n, &status);)
+        if (n == seq)
+            found = status;
+    return found;
+}
+
+void joblog_read(const char *text, size_t len, int *status, size_t count)
+{
+    int one;
+    uint64_t n;
+    for (size_t i = 0; i < count; i++)
+        status[i] = -1;
+    for (const char *end = text + len; next_job(&text, end, &n, &one);)
+        if (n >= 1 && n <= count)
+            status[n - 1] = one;
+}
+
+void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX])
+{
+    const char *best = NULL;
+    size_t best_len = 0;
+    int best_rank = -1;
+    for (const char *line = text, *end = text + len; line < end;) {
+        const char *eol = memchr(line, '\n', (size_t)(end - line));
+        size_t n = (size_t)((eol ? eol : end) - line);
+        /* rsync's own reason; any other line (ssh's, a shell's); rsync's summary of an exit status. */
+        int rank = n == 0 ? -1 : n > 7 && !memcmp(line, "rsync: ", 7) ? 2 : n > 12 && !memcmp(line, "rsync error:", 12) ? 0 : 1;
+        if (rank == 2 && n > 24 && memmem(line, n, "connection unexpectedly closed", 30))
+            rank = 0;
+        if (rank > best_rank) {
+            best = line;
+            best_len = n;
+            best_rank = rank;
+        }
+        if (!eol)
+            break;
+        line = eol + 1;
+    }
+    snprintf(words, ERROR_TEXT_MAX, "%.*s", (int)(best_len < 300 ? best_len : 300), best ? best : "");
+    text_clean(words);
+    for (size_t n = strlen(words); n && (words[n - 1] == ' ' || words[n - 1] == '?'); n--)
+        words[n - 1] = '\0';
+}
+
+enum rsync_verdict rsync_verdict(int status)
+{
+    switch (status) {
+    case 0:
+    case 24: /* a source file vanished while it was looked at: the tree here changed, too */
+        return RSYNC_OK;
+    case 10:  /* socket I/O */
+    case 12:  /* protocol data stream: the connection broke */
+    case 30:  /* time-out in data */
+    case 35:  /* time-out on connect */
+    case 255: /* ssh's own */
+        return RSYNC_RETRY;
+    default:
+        return RSYNC_FAILED;
+    }
+}

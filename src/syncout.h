@@ -1,0 +1,32 @@
+/* What rsync and GNU parallel say, parsed as input from outside (a node has a hand in it).
+ */
+#ifndef CLOUDPLAN_SYNCOUT_H
+#define CLOUDPLAN_SYNCOUT_H
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The last complete `--info=progress2` record in text: bytes sent so far and percent of the
+ * whole (0..100).  False where there is none.  Format: "BYTES PCT% RATE H:MM:SS[ (xfr#N, ...)]",
+ * records separated by carriage returns or newlines (rsync(1), --info=progress2 --no-human-readable). */
+bool rsync_progress(const char *text, size_t len, uint64_t *bytes, unsigned *percent);
+
+/* The exit status of job seq (1...) in a joblog; the last line for that number counts.  Format: a
+ * header line, then tab-separated Seq Host Starttime JobRuntime Send Receive Exitval Signal Command
+ * (parallel(1), --joblog).  A job that a signal killed has 128 + signal.  -1: not there. */
+int joblog_status(const char *text, size_t len, unsigned seq);
+
+/* The same for the jobs 1 to count at once: status[seq - 1], -1 where the job is not there. */
+void joblog_read(const char *text, size_t len, int *status, size_t count);
+
+/* The most telling line of rsync's diagnostics: cleaned, without the final newline. */
+void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX]);
+
+/* What an rsync exit status calls for (rsync(1), EXIT VALUES). */
+enum rsync_verdict { RSYNC_OK, RSYNC_RETRY, RSYNC_FAILED };
+enum rsync_verdict rsync_verdict(int status);
+
+#endif
