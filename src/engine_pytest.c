@@ -1,0 +1,255 @@
+/* The engine pytest-xdist.
+ *
+ * Decided here: pytest is run as `PYTHON -m pytest --dist=load --tx ... ARGS`.  What the user typed comes
+ * last, so that it wins without being understood here.  Everything that takes knowledge of pytest's own
+ * options is left to the plugin scripts/pytest_cloudplan.py, which pytest loads by PYTEST_PLUGINS and not by
+ * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
+ * first word is the default that the plugin lets the project's addopts override.
+ *
+ * SIGINT is passed on as it is, all else as SIGTERM, on which the plugin makes pytest report as on ^C: pytest
+ * by itself dies of it silently, and where cloudplan is a background job of a shell, SIGINT is ignored by all
+ * of us.
+ */
+#include "engine.h"
+
+#include "child.h"
+#include "embedded.h"
+#include "rundir.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    CHECK_TIMEOUT_MS = 60000, /* a cold interpreter on a slow disk */
+    CHECK_OUTPUT_MAX = 4096,
+    GRACE_MS = 15000,
+    GRACE_SIGTERM_MS = 5000,
+    /* timeout(1) signals its child and then the whole group: one wish, not two. */
+    SAME_SIGNAL_MS = 500
+};
+
+/* Lines begin with a word of our own, since a sitecustomize.py may print too. */
+static const char versions_py[] = "for name in ('pytest', 'xdist', 'execnet'):\n"
+                                  "    try:\n"
+                                  "        module = __import__(name)\n"
+                                  "    except ModuleNotFoundError as error:\n"
+                                  "        if error.name != name:\n"
+                                  "            raise\n"
+                                  "        print('cloudplan-missing', name)\n"
+                                  "    else:\n"
+                                  "        print('cloudplan-version', name, module.__version__)\n";
+
+static const struct requirement {
+    const char *module;
+    const char *package;   /* for pip; Debian's is python3-NAME */
+    unsigned major, minor; /* at least */
+} requirements[] = {
+    {"pytest", "pytest", 7, 0},
+    {"xdist", "pytest-xdist", 2, 5},
+    {"execnet", "execnet", 1, 1},
+};
+
+/* The rest of the line that begins with "WORD MODULE", or NULL. */
+static const char *line_of(const char *text, const char *word, const char *module)
+{
+    char key[64];
+    int len = snprintf(key, sizeof key, "%s %s", word, module);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, (size_t)len) && strchr(" \n", line[len]))
+            return line + len;
+    }
+    return NULL;
+}
+
+static int check_module(const char *python, const struct requirement *need, const char *out,
+                        struct error *err)
+{
+    if (line_of(out, "cloudplan-missing", need->module))
+        return error_set(err, STATUS_TOOL,
+                         "%s: no module named %s; install it: %s -m pip install pytest-xdist "
+                         "(Debian: python3-pytest-xdist)",
+                         python, need->module, python);
+    const char *version = line_of(out, "cloudplan-version", need->module);
+    unsigned major, minor;
+    if (!version || sscanf(version, "%u.%u", &major, &minor) != 2)
+        return error_set(err, STATUS_TOOL, "%s: cannot tell the version of %s", python, need->module);
+    if (major < need->major || (major == need->major && minor < need->minor))
+        return error_set(err, STATUS_TOOL,
+                         "%s: %s %u.%u is too old, at least %u.%u is needed: %s -m pip install -U %s", python,
+                         need->package, major, minor, need->major, need->minor, python, need->package);
+    return 0;
+}
+
+/* The last line of a text, which is changed for it. */
+static const char *last_line(char *text)
+{
+    size_t len = strlen(text);
+    while (len && text[len - 1] == '\n')
+        text[--len] = '\0';
+    const char *newline = strrchr(text, '\n');
+    return newline ? newline + 1 : text;
+}
+
+static int pytest_check(const char *python, struct error *err)
+{
+    const char *const argv[] = {python, "-c", versions_py, NULL};
+    char *out = NULL, *errout = NULL;
+    int status, result = -1;
+
+    if (child_capture(argv, NULL, CHECK_TIMEOUT_MS, CHECK_OUTPUT_MAX, &out, &errout, &status, err))
+        goto out;
+    if (status != 0) {
+        const char *why = last_line(errout);
+        error_set(err, STATUS_TOOL, "%s: cannot load pytest and pytest-xdist: exit status %d%s%s", python,
+                  status, *why ? ": " : "", why);
+        goto out;
+    }
+    for (size_t i = 0; i < sizeof requirements / sizeof *requirements; i++)
+        if (check_module(python, &requirements[i], out, err))
+            goto out;
+    result = 0;
+out:
+    free(out);
+    free(errout);
+    return result;
+}
+
+/* Writes the plugin into a directory of its own, for PYTHONPATH; its path, owned by the caller. */
+static char *plugin_write(const char *rundir, struct error *err)
+{
+    char *dir = path_join(rundir, "plugin");
+    if (!dir) {
+        error_errno(err, rundir);
+        return NULL;
+    }
+    if (mkdir(dir, 0700) && errno != EEXIST) {
+        error_errno(err, dir);
+        goto fail;
+    }
+    if (rundir_write(dir, "pytest_cloudplan.py", pytest_cloudplan_py, pytest_cloudplan_py_len, err))
+        goto fail;
+    return dir;
+fail:
+    free(dir);
+    return NULL;
+}
+
+/* "NAME=FIRST[SEP SECOND]", owned by the caller; an empty part counts as none. */
+static char *variable(const char *name, const char *first, char separator, const char *second)
+{
+    char *text;
+    int len = !*first    ? asprintf(&text, "%s=%s", name, second)
+              : !*second ? asprintf(&text, "%s=%s", name, first)
+                         : asprintf(&text, "%s=%s%c%s", name, first, separator, second);
+    return len < 0 ? NULL : text;
+}
+
+static const char *environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value ? value : "";
+}
+
+static size_t count(char *const *strings)
+{
+    size_t n = 0;
+    while (strings[n])
+        n++;
+    return n;
+}
+
+/* An array of borrowed strings; NULL without memory.  *dist is owned by the caller too. */
+static const char **command_line(const struct engine_params *params, char **dist)
+{
+    *dist = NULL;
+    if (params->dist && asprintf(dist, "--dist=%s", params->dist) < 0) {
+        *dist = NULL;
+        return NULL;
+    }
+    const char **argv = calloc(6 + 2 * count(params->tx) + count(params->args), sizeof *argv);
+    if (!argv)
+        return NULL;
+    size_t n = 0;
+    argv[n++] = params->python;
+    argv[n++] = "-m";
+    argv[n++] = "pytest";
+    argv[n++] = "--dist=load";
+    for (char *const *tx = params->tx; *tx; tx++) {
+        argv[n++] = "--tx";
+        argv[n++] = *tx;
+    }
+    if (*dist)
+        argv[n++] = *dist;
+    for (char *const *arg = params->args; *arg; arg++)
+        argv[n++] = *arg;
+    return argv;
+}
+
+/* Waits for the engine's end, and hands signals on. */
+static void attend(struct child *child)
+{
+    unsigned seen = 0;
+    long long first = 0;
+    while (!child_ended(child)) {
+        unsigned signals = child_signal_count();
+        long long now = clock_ms();
+        if (signals > 0 && seen == 0) {
+            first = now;
+            if (!child_signal_from_terminal())
+                child_kill(child, child_signal() == SIGINT ? SIGINT : SIGTERM);
+        } else if (signals > seen && now - first >= SAME_SIGNAL_MS) {
+            child_end(child, 0);
+            return;
+        }
+        seen = signals;
+        if (seen && now - first >= GRACE_MS) {
+            child_end(child, GRACE_SIGTERM_MS);
+            return;
+        }
+        struct pollfd pfd = {.fd = child_events_fd(), .events = POLLIN};
+        poll(&pfd, 1, seen ? (int)(GRACE_MS - (now - first)) : -1);
+        child_events_clear();
+    }
+}
+
+static int pytest_run(const struct engine_params *params, int *status, struct error *err)
+{
+    struct child child = CHILD_INIT;
+    char *dist = NULL, *path = NULL, *plugins = NULL;
+    const char **argv = NULL;
+    int result = -1;
+
+    char *plugin = plugin_write(params->rundir, err);
+    if (!plugin)
+        goto out;
+    path = variable("PYTHONPATH", plugin, ':', environment("PYTHONPATH"));
+    plugins = variable("PYTEST_PLUGINS", environment("PYTEST_PLUGINS"), ',', "pytest_cloudplan");
+    argv = command_line(params, &dist);
+    if (!path || !plugins || !argv) {
+        error_errno(err, params->python);
+        goto out;
+    }
+    const char *const env[] = {path, plugins, NULL};
+    struct child_spec spec = {.argv = argv, .env = env};
+    if (child_start(&child, &spec, err))
+        goto out;
+    attend(&child);
+    *status = child_signal() ? STATUS_SIGNAL + child_signal() : child_exit_status(&child);
+    result = 0;
+out:
+    child_end(&child, 0);
+    free(argv);
+    free(dist);
+    free(plugins);
+    free(path);
+    free(plugin);
+    return result;
+}
+
+const struct engine_ops engine_pytest = {.name = "pytest", .check = pytest_check, .run = pytest_run};
