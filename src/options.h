@@ -1,0 +1,66 @@
+/* The command line: one table drives the parsing and --help, and a test compares it with the man page.
+ *
+ *     cloudplan [probe|plan|sync|run] [OPTION]... [-- ENGINE-ARGUMENT...]
+ *
+ * Values are checked here as far as the command line alone can tell (numbers, ranges of numbers, known words);
+ * what a node's name means is not known here.  Sizes are given in MiB and kept in bytes.
+ */
+#ifndef CLOUDPLAN_OPTIONS_H
+#define CLOUDPLAN_OPTIONS_H
+
+#include "error.h"
+#include "plan.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum command { COMMAND_PROBE, COMMAND_PLAN, COMMAND_SYNC, COMMAND_RUN };
+enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_TX, FORMAT_SSHLOGIN };
+
+/* Where node names come from, in the order given. */
+enum source_kind { SOURCE_NODE /* --cloud-node */, SOURCE_NODES /* --cloud-nodes */, SOURCE_FROM /* --cloud-nodes-from */ };
+struct source {
+    enum source_kind kind;
+    const char *text; /* borrowed from argv */
+};
+
+struct options {
+    enum command command;
+    enum format format;
+    bool format_given;
+    bool quiet;            /* -q: results and errors only */
+    unsigned verbose;      /* -v: how often */
+    bool help, version;    /* asked for: the rest is not to be used */
+
+    struct source *sources; /* owned array */
+    size_t source_count;
+
+    const char *python;     /* --cloud-python; NULL: by itself */
+    const char *chdir;      /* --cloud-chdir; NULL: default */
+    const char *virtualenv; /* --cloud-virtualenv-path; NULL: by itself */
+    struct policy policy;   /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes */
+    unsigned probe_timeout; /* --cloud-probe-timeout, seconds, 10 */
+
+    uint32_t bwlimit;          /* --cloud-rsync-bandwidth-limit, KiB/s, 5000; 0: none */
+    uint32_t rsync_max;        /* --cloud-rsync-max-processes; 0: all nodes at once */
+    const char *cipher;        /* --cloud-rsync-cipher */
+    const char **rsyncdirs;    /* --rsyncdir, NULL-terminated, owned array of borrowed strings */
+    const char **rsyncignores; /* --rsyncignore, likewise */
+
+    const char **tx;   /* --tx, likewise: added to the computed list */
+    const char *dist;  /* --dist; NULL: load, unless the engine's arguments say */
+    uint32_t numprocesses; /* -n NUM: so many local processes beside the planned ones; 0: none */
+
+    char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
+};
+
+/* 0, or -1 and *err: STATUS_USAGE, one line that names the word and the remedy.  argv is not changed.
+ * options_clear() is needed in both cases. */
+int options_parse(struct options *options, int argc, char **argv, struct error *err);
+void options_clear(struct options *options);
+
+/* The text of --help; owned by the caller, NULL without memory. */
+char *options_help(void);
+
+#endif
