@@ -159,22 +159,22 @@ class Gateways:
     """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
 
     def __init__(self, group, say):
-        import execnet.gateway_io
-
         self.group = group
         self.say = say
-        self.ready = {}  # id(spec): gateway
+        self.ready = {}  # spec.id: gateway
         self.popens = {}  # id(spec): the local process behind it, ssh or python
         self.group_makegateway = group.makegateway
-        create_io = execnet.gateway_io.create_io
+        group.makegateway = self.makegateway
+        gateway_io = sys.modules.get("execnet.gateway_io")
+        create_io = getattr(gateway_io, "create_io", None)
 
         def recording_create_io(spec, *args, **kwargs):
             io = create_io(spec, *args, **kwargs)
             self.popens[id(spec)] = getattr(io, "popen", None)
             return io
 
-        execnet.gateway_io.create_io = recording_create_io
-        group.makegateway = self.makegateway
+        if create_io:
+            gateway_io.create_io = recording_create_io
 
     def start(self, spec):
         """A gateway that has answered, or StartError."""
@@ -195,7 +195,8 @@ class Gateways:
             missing = channel.receive()
             channel.waitclose()
             if missing:
-                raise StartError("its Python (%s) has no module %s" % (spec.python or "python", ", ".join(missing)))
+                what = spec.python or "python", ", ".join(missing)
+                raise StartError("its Python (%s) has no module %s" % what)
             return gateway
         except Exception as error:
             # execnet registers a gateway before it is of use: its id must be free again.
@@ -238,7 +239,7 @@ class Gateways:
                 except queue.Empty:
                     return
                 try:
-                    self.ready[id(spec)] = self.start(spec)
+                    self.ready[spec.id] = self.start(spec)
                 except BaseException as error:
                     failures[id(spec)] = str(error)
                 done.put(spec)
@@ -252,10 +253,10 @@ class Gateways:
     def makegateway(self, spec=None):
         """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker
         that died; where its host died with it, on another host."""
-        if id(spec) in self.ready:
-            return self.ready.pop(id(spec))
-        if spec is None or not startable(spec):
+        if not startable(spec):
             return self.group_makegateway(spec)
+        if spec.id in self.ready:
+            return self.ready.pop(spec.id)
         try:
             return self.start(spec)
         except StartError as error:
@@ -288,7 +289,7 @@ def share_coverage_paths(config):
 
 def startable(spec):
     """Others (via=, socket=) depend on gateways that xdist makes in an order of its own."""
-    return bool(spec.popen or spec.ssh) and not spec.via
+    return bool(getattr(spec, "popen", None) or getattr(spec, "ssh", None)) and not spec.via
 
 
 class Controller:

@@ -1,9 +1,9 @@
 /* A client of the SSH agent that never waits once it is open.
  *
  * Decided here: requests stand in line and the head alone is under way, since not every agent answers
- * requests that come in a heap.  The agent is not trusted: its lengths are bounded before memory is asked for, and after
- * one senseless message nothing it says is read any more.  A broken connection is shut down but kept open
- * until each request in line has seen it: the shut socket wakes whoever polls it.
+ * requests that come in a heap.  The agent is not trusted: its lengths are bounded before memory is asked
+ * for, and after one senseless message nothing it says is read any more.  A broken connection is shut down
+ * but kept open until each request in line has seen it: the shut socket wakes whoever polls it.
  */
 #include "agent.h"
 
@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 enum { /* draft-miller-ssh-agent 6.1 */
-    REQUEST_IDENTITIES = 11,
-    IDENTITIES_ANSWER = 12,
-    SIGN_REQUEST = 13,
-    SIGN_RESPONSE = 14
+       REQUEST_IDENTITIES = 11,
+       IDENTITIES_ANSWER = 12,
+       SIGN_REQUEST = 13,
+       SIGN_RESPONSE = 14
 };
 
 #define MESSAGE_MAX ((size_t)256 << 10) /* as OpenSSH's */
@@ -105,8 +105,8 @@ static bool stalled(struct agent *agent, ssize_t n)
 static bool send_message(struct agent *agent, struct agent_request *head)
 {
     while (head->sent < head->message_len) {
-        ssize_t n =
-            send(agent->fd, head->message + head->sent, head->message_len - head->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = send(agent->fd, head->message + head->sent, head->message_len - head->sent,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
         if (stalled(agent, n))
             return false;
         head->sent += n > 0 ? (size_t)n : 0;
@@ -342,7 +342,8 @@ static void set_error(struct error *err, const char *name)
     const char *what = errno == ETIMEDOUT ? "it does not answer"
                        : errno == EBADMSG ? "it does not list its keys"
                                           : strerror(errno);
-    error_set(err, STATUS_SYSTEM, "%s: cannot use the SSH agent: %s; restart it or unset SSH_AUTH_SOCK", name, what);
+    error_set(err, STATUS_SYSTEM, "%s: cannot use the SSH agent: %s; restart it or unset SSH_AUTH_SOCK", name,
+              what);
 }
 
 struct agent *agent_open_fd(int fd, int timeout_ms, struct error *err)

@@ -5,13 +5,14 @@
  * never a wrong answer.  A line that ssh itself refuses is passed over: ssh then fails for
  * every host alike.
  *
- * Host lines in a file that is included inside a Host block count as if they stood outside.  Whether such a line
- * is in force is "it matches, and so does every block around it": a function of which lines match.
- * Nodes that match the same lines are thus under the same lines in force; at worst a class is split for nothing.
+ * Host lines in a file that is included inside a Host block count as if they stood outside.  Whether such a
+ * line is in force is "it matches, and so does every block around it": a function of which lines match. Nodes
+ * that match the same lines are thus under the same lines in force; at worst a class is split for nothing.
  *
  * Names are compared as readconf.c's Host does: as typed, case and all, one pattern an argument (no
  * commas), the first negated one that matches ending it.  ssh reads the configuration a second time with the
- * resulting host name where there is a Match final; for a plain name without HostName that is the name as typed.
+ * resulting host name where there is a Match final; for a plain name without HostName that is the name as
+ * typed.
  */
 #include "host_rules.h"
 
@@ -218,7 +219,8 @@ static int slurp(struct reader *r, const char *path, char **text, size_t *len, s
         r->rules->unusable |= errno != ENOENT && errno != ENOTDIR;
         return 0;
     }
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 || (size_t)st.st_size > BYTES_MAX - r->bytes) {
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 ||
+        (size_t)st.st_size > BYTES_MAX - r->bytes) {
         r->rules->unusable = true;
         goto out;
     }

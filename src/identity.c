@@ -1,8 +1,8 @@
 /* Which keys would OpenSSH offer, and which of them can libssh2 sign with?
  *
- * Decided here: a file is taken for what its text says, never for its name, and the private part stays unread: libssh2
- * gets the text as it is.  A file that OpenSSH would refuse (permissions, an envelope that does not end)
- * is refused here too, so that no node is reached with a key that the data plane cannot use.
+ * Decided here: a file is taken for what its text says, never for its name, and the private part stays
+ * unread: libssh2 gets the text as it is.  A file that OpenSSH would refuse (permissions, an envelope that
+ * does not end) is refused here too, so that no node is reached with a key that the data plane cannot use.
  */
 #include "identity.h"
 
@@ -79,10 +79,12 @@ static int parse_envelope(const unsigned char *bytes, size_t len, struct identit
 {
     if (len < sizeof MAGIC || memcmp(bytes, MAGIC, sizeof MAGIC))
         goto bad;
-    struct wire wire = {bytes + sizeof MAGIC, len - sizeof MAGIC}, cipher, kdf, options, public, private, name;
+    struct wire wire = {bytes + sizeof MAGIC, len - sizeof MAGIC};
+    struct wire cipher, kdf, options, public, private, name;
     uint32_t count, check[2];
     if (!wire_string(&wire, &cipher) || !wire_string(&wire, &kdf) || !wire_string(&wire, &options) ||
-        !wire_u32(&wire, &count) || count != 1 || !wire_string(&wire, &public) || !wire_string(&wire, &private))
+        !wire_u32(&wire, &count) || count != 1 || !wire_string(&wire, &public) ||
+        !wire_string(&wire, &private))
         goto bad;
     const char *type = key_type(public.p, public.left);
     if (type && set_public(id, type, public.p, public.left))
@@ -189,8 +191,8 @@ static unsigned char *find_public(const char *text, size_t len, size_t *blob_len
     return NULL;
 }
 
-/* Reads a whole file, in one piece of memory so that no copy of a secret is left behind.  NULL: errno, EINVAL for
- * what is no key file by its kind or size. */
+/* Reads a whole file, in one piece of memory so that no copy of a secret is left behind.  NULL: errno, EINVAL
+ * for what is no key file by its kind or size. */
 static char *read_text(const char *path, size_t *len, struct stat *st)
 {
     char *text = NULL;
@@ -291,7 +293,8 @@ static void clear_candidate(struct candidate *c)
 
 static bool names_key(const struct candidate *c, const unsigned char *blob, size_t len)
 {
-    return same(c->id.blob, c->id.blob_len, blob, len) || same(c->public[0].data, c->public[0].len, blob, len) ||
+    return same(c->id.blob, c->id.blob_len, blob, len) ||
+           same(c->public[0].data, c->public[0].len, blob, len) ||
            same(c->public[1].data, c->public[1].len, blob, len);
 }
 

@@ -38,8 +38,8 @@ bool wire_is(const struct wire *wire, const char *text)
     return wire->left == strlen(text) && !memcmp(wire->p, text, wire->left);
 }
 
-/* The plain key types and the fields after the name: a size in bytes, CURVE (the curve's name as the type has it)
- * or ANY. */
+/* The plain key types and the fields after the name: a size in bytes, CURVE (the curve's name as the type has
+ * it) or ANY. */
 #define ANY SIZE_MAX
 #define CURVE (SIZE_MAX - 1)
 static const struct {

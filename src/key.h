@@ -1,4 +1,5 @@
-/* SSH public keys, as bytes and as text: what known_hosts, the identity files and the agent have in common. */
+/* SSH public keys, as bytes and as text: what known_hosts, the identity files and the agent have in common.
+ */
 #ifndef CLOUDPLAN_KEY_H
 #define CLOUDPLAN_KEY_H
 
@@ -26,8 +27,8 @@ const char *key_type(const unsigned char *blob, size_t len);
  * EINVAL or ENOMEM. */
 unsigned char *key_base64(const char *text, size_t len, size_t *out_len);
 
-/* Reads "TYPE BASE64 [COMMENT]", the text of known_hosts (after the names) and .pub files, and checks the blob with
- * key_type().  New, in wire format; NULL: errno EINVAL or ENOMEM. */
+/* Reads "TYPE BASE64 [COMMENT]", the text of known_hosts (after the names) and .pub files, and checks the
+ * blob with key_type().  New, in wire format; NULL: errno EINVAL or ENOMEM. */
 unsigned char *key_read(const char *text, size_t len, size_t *blob_len);
 
 #endif

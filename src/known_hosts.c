@@ -83,9 +83,10 @@ static enum marker take_marker(const char **line, const char *end)
     if (!stop)
         stop = memchr(p, '\t', (size_t)(end - p));
     size_t len = stop ? (size_t)(stop - p) : 0;
-    enum marker marker = len == strlen("@revoked") && !memcmp(p, "@revoked", len)                 ? MARKER_REVOKED
-                         : len == strlen("@cert-authority") && !memcmp(p, "@cert-authority", len) ? MARKER_CA
-                                                                                                  : MARKER_BAD;
+    enum marker marker = len == strlen("@revoked") && !memcmp(p, "@revoked", len) ? MARKER_REVOKED
+                         : len == strlen("@cert-authority") && !memcmp(p, "@cert-authority", len)
+                             ? MARKER_CA
+                             : MARKER_BAD;
     for (size_t words = 0; p < end && *p == '@'; words++) {
         if (words)
             marker = MARKER_BAD; /* one is allowed */
@@ -284,7 +285,8 @@ static int add_line(struct known_host *entry, const struct known_hosts *known, c
 }
 
 /* Adds what is known under one name, in lower case. */
-static int collect(struct known_host *entry, const struct known_hosts *known, const char *name, struct error *err)
+static int collect(struct known_host *entry, const struct known_hosts *known, const char *name,
+                   struct error *err)
 {
     int result = -1;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -356,8 +358,8 @@ void known_host_destroy(struct known_host *entry)
 }
 
 /* The first key known as this that is equal to key; the first at all where key is NULL. */
-static const struct known_key *find(const struct known_host *entry, enum known_as as, const unsigned char *key,
-                                    size_t len)
+static const struct known_key *find(const struct known_host *entry, enum known_as as,
+                                    const unsigned char *key, size_t len)
 {
     for (size_t i = 0; i < entry->count; i++) {
         const struct known_key *k = &entry->keys[i];
@@ -403,7 +405,8 @@ enum known_result known_host_check(const struct known_host *entry, const unsigne
 
 int known_host_has_type(const struct known_host *entry, const char *type)
 {
-    bool rsa = !strcmp(type, "rsa-sha2-256") || !strcmp(type, "rsa-sha2-512"); /* signatures by the same keys */
+    bool rsa =
+        !strcmp(type, "rsa-sha2-256") || !strcmp(type, "rsa-sha2-512"); /* signatures by the same keys */
     return find_type(entry, rsa ? "ssh-rsa" : type) != NULL;
 }
 

@@ -1,8 +1,8 @@
 /* The names of a known_hosts line.
  *
- * Decided here: the HMACs of hashed names are made from plain digests on one context, since EVP_MAC sets up more than
- * it computes: 2,000 hashed lines take some 0.4 ms.  Patterns are matched without recursion, so that
- * no line of a file takes exponential time.
+ * Decided here: the HMACs of hashed names are made from plain digests on one context, since EVP_MAC sets up
+ * more than it computes: 2,000 hashed lines take some 0.4 ms.  Patterns are matched without recursion, so
+ * that no line of a file takes exponential time.
  */
 #include "known_names.h"
 
@@ -98,8 +98,8 @@ static bool match_list(const char *names, size_t len, const char *host)
 }
 
 /* HMAC-SHA1 of text, with a key no longer than a block.  false: libcrypto failed. */
-static bool hmac(EVP_MD_CTX *ctx, const EVP_MD *sha1, const unsigned char key[SHA1_SIZE], const char *text, size_t len,
-                 unsigned char out[SHA1_SIZE])
+static bool hmac(EVP_MD_CTX *ctx, const EVP_MD *sha1, const unsigned char key[SHA1_SIZE], const char *text,
+                 size_t len, unsigned char out[SHA1_SIZE])
 {
     unsigned char inner[SHA1_BLOCK], outer[SHA1_BLOCK];
     for (size_t i = 0; i < SHA1_BLOCK; i++) {

@@ -195,8 +195,11 @@ static int judge(const struct node_list *list, const struct policy *policy, stru
         return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, first->name,
                          first->reason);
     if (processes < policy->min_processes)
-        return error_set(err, STATUS_CAPACITY, "%llu processes on %zu nodes, but --cloud-min-processes is %u",
-                         (unsigned long long)processes, node_list_ready(list), policy->min_processes);
+        return error_set(err, STATUS_CAPACITY,
+                         "room for %llu of the %u processes that --cloud-min-processes asks for (nodes: %zu "
+                         "of %zu usable)",
+                         (unsigned long long)processes, policy->min_processes, node_list_ready(list),
+                         list->count);
     return 0;
 }
 

@@ -219,7 +219,8 @@ static int add_knownhosts(struct sshconf *conf, const char *files, const char *h
             return -1;
         int done = strchr("/~", raw[0]) ? expand(conf, raw, home, false, &path) : 0;
         free(raw);
-        if (done < 0 || (done == 0 && unsupported(conf, name)) || (done > 0 && strings_add(&conf->knownhosts, path)))
+        if (done < 0 || (done == 0 && unsupported(conf, name)) ||
+            (done > 0 && strings_add(&conf->knownhosts, path)))
             return -1;
         files += len;
     }
@@ -241,8 +242,9 @@ static int read_identityagent(struct sshconf *conf, const char *value, const cha
         return agent_from_environment(conf, "SSH_AUTH_SOCK");
     if (!strcmp(value, "none"))
         return 0;
-    if (value[0] == '$' && value[1] && value[1 + strspn(value + 1, "0123456789_abcdefghijklmnopqrstuvwxyz"
-                                                                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
+    if (value[0] == '$' && value[1] &&
+        value[1 + strspn(value + 1, "0123456789_abcdefghijklmnopqrstuvwxyz"
+                                    "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
         return agent_from_environment(conf, value + 1);
     int done = value[0] == '$' ? 0 : expand(conf, value, home, false, &conf->identityagent);
     return done < 0 ? -1 : done == 0 ? unsupported(conf, "a token in IdentityAgent") : 0;

@@ -4,9 +4,9 @@
  * answer is searched for its name: `HostName gw` gives a node that is itself called gw its
  * own name back, and %C is a hash in which no name can be found.
  *
- * Every wait ends: a Match exec or a name look-up that hangs costs its node timeout_ms, and all nodes together
- * that and ASK_MS for each question.  A class whose two nodes fail in the same words fails
- * as a whole, so that a broken ssh_config is not read ten thousand times.
+ * Every wait ends: a Match exec or a name look-up that hangs costs its node timeout_ms, and all nodes
+ * together that and ASK_MS for each question.  A class whose two nodes fail in the same words fails as a
+ * whole, so that a broken ssh_config is not read ten thousand times.
  */
 #include "sshconf_ask.h"
 
@@ -21,8 +21,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ASKS_MAX 16       /* at a time */
-#define ASK_MS 50         /* generous: an answer takes 6-10 ms of CPU */
+#define ASKS_MAX 16 /* at a time */
+#define ASK_MS 50   /* generous: an answer takes 6-10 ms of CPU */
 #define TIMEOUT_MS 10000
 #define ANSWER_MAX 262144 /* bytes; 4 KiB are usual */
 #define WORDS_MAX 2048    /* of what ssh says on stderr */
@@ -50,7 +50,8 @@ struct sshconf_set {
     size_t count;
 };
 
-static const char late[] = "ssh -G: no answer in time: is there a Match exec or a name look-up in ssh_config?";
+static const char late[] =
+    "ssh -G: no answer in time: is there a Match exec or a name look-up in ssh_config?";
 
 /* Takes conf over. */
 static void keep(struct sshconf_set *set, struct node *node, struct sshconf *conf, bool shared)
@@ -109,16 +110,16 @@ static int ask_start(struct ask *ask, struct node *node, int timeout_ms, struct 
     return 0;
 }
 
-/* ssh's words in one line. */
+/* What ssh said on stderr, in one line; ssh ends its own lines with CR LF. */
 static const char *ssh_words(struct stream *s)
 {
     while (s->len && strchr("\r\n", s->text[s->len - 1]))
         s->len--;
     s->text[s->len] = '\0';
     for (char *p = s->text; *p; p++)
-        if (*p == '\n')
-            *p = p > s->text && p[-1] == '\r' ? ' ' : ';';
-        else if (*p == '\r')
+        if (*p == '\r')
+            *p = ';';
+        else if (*p == '\n')
             *p = ' ';
     return s->text;
 }
@@ -174,7 +175,8 @@ static void asks_wait(const struct ask asks[ASKS_MAX], long long end)
         child_events_clear();
 }
 
-/* Asks for count nodes.  Each has a conf then, or is NODE_FAILED; -1 and *err where that could not be done. */
+/* Asks for count nodes.  Each has a conf then, or is NODE_FAILED; -1 and *err where that could not be done.
+ */
 static int ask_all(struct sshconf_set *set, const struct sshconf_asker *asker, struct node *const *nodes,
                    size_t count, struct error *err)
 {
@@ -272,8 +274,8 @@ static int share(struct sshconf_set *set, const struct node *first, struct node 
     return 0;
 }
 
-static int ask_classes(struct sshconf_set *set, const struct sshconf_asker *asker, const struct node_classes *classes,
-                       struct node **queue, struct error *err)
+static int ask_classes(struct sshconf_set *set, const struct sshconf_asker *asker,
+                       const struct node_classes *classes, struct node **queue, struct error *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < classes->count; i++)
@@ -296,7 +298,8 @@ static int ask_classes(struct sshconf_set *set, const struct sshconf_asker *aske
     return ask_all(set, asker, queue, n, err);
 }
 
-struct sshconf_set *sshconf_ask_as(struct node_list *list, const struct sshconf_asker *asker, struct error *err)
+struct sshconf_set *sshconf_ask_as(struct node_list *list, const struct sshconf_asker *asker,
+                                   struct error *err)
 {
     struct host_rules *rules = host_rules_read(&asker->paths, err);
     struct node_classes *classes = rules ? node_classes_create(list, rules, err) : NULL;
@@ -333,8 +336,7 @@ struct sshconf_set *sshconf_ask(struct node_list *list, struct error *err)
         user = NULL;
         error_errno(err, "ssh -G");
     } else {
-        struct sshconf_asker asker = {
-            {user, "~/.ssh", "/etc/ssh/ssh_config", "/etc/ssh"}, home, TIMEOUT_MS};
+        struct sshconf_asker asker = {{user, "~/.ssh", "/etc/ssh/ssh_config", "/etc/ssh"}, home, TIMEOUT_MS};
         set = sshconf_ask_as(list, &asker, err);
     }
     free(user);

@@ -12,6 +12,7 @@ struct sshconf_asker {
 };
 
 /* As sshconf_ask(). */
-struct sshconf_set *sshconf_ask_as(struct node_list *list, const struct sshconf_asker *asker, struct error *err);
+struct sshconf_set *sshconf_ask_as(struct node_list *list, const struct sshconf_asker *asker,
+                                   struct error *err);
 
 #endif

@@ -21,8 +21,9 @@ bool host_is_plain(const char *host)
     if (failure)
         return failure == EAI_NONAME;
     char name[NI_MAXHOST];
-    bool same = !getnameinfo(address->ai_addr, address->ai_addrlen, name, sizeof name, NULL, 0, NI_NUMERICHOST) &&
-                !strcmp(name, host);
+    bool same =
+        !getnameinfo(address->ai_addr, address->ai_addrlen, name, sizeof name, NULL, 0, NI_NUMERICHOST) &&
+        !strcmp(name, host);
     freeaddrinfo(address);
     return same;
 }
@@ -53,7 +54,8 @@ static int key_order(const void *a, const void *b)
     return order ? order : (x->node > y->node) - (x->node < y->node);
 }
 
-struct node_classes *node_classes_create(struct node_list *list, const struct host_rules *rules, struct error *err)
+struct node_classes *node_classes_create(struct node_list *list, const struct host_rules *rules,
+                                         struct error *err)
 {
     bool usable = host_rules_usable(rules);
     size_t lines = usable ? host_rules_count(rules) : 0, size = lines / 8 + 1, n = 0;

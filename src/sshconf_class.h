@@ -25,7 +25,8 @@ struct node_classes {
 };
 
 /* NULL and *err: STATUS_SYSTEM. */
-struct node_classes *node_classes_create(struct node_list *list, const struct host_rules *rules, struct error *err);
+struct node_classes *node_classes_create(struct node_list *list, const struct host_rules *rules,
+                                         struct error *err);
 void node_classes_destroy(struct node_classes *classes);
 
 #endif

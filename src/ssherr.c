@@ -42,7 +42,7 @@ static void copy_line(const char *text, const char *at, char reason[ERROR_TEXT_M
     end = at;
     if (*at && !strchr("\r\n ", *at))
         end += strcspn(at, "\r\n");
-    if (!strncmp(start, "ssh: ", 5))
+    if (end - start > 5 && !strncmp(start, "ssh: ", 5))
         start += 5;
     snprintf(reason, ERROR_TEXT_MAX, "%.*s", (int)(end - start < 400 ? end - start : 400), start);
     text_clean(reason);
