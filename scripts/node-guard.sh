@@ -55,7 +55,10 @@ guard_pids() {
 guard_end() {
     [ -d /proc/self ] && [ -n "$SSH_CONNECTION" ] || return 0
     guard_tries=0
-    while guard_left=$(guard_pids) && [ -n "$guard_left" ]; do
+    while
+        guard_left=$(guard_pids)
+        [ -n "$guard_left" ]
+    do
         guard_signal=TERM
         [ "$guard_tries" -lt 3 ] || guard_signal=KILL
         # shellcheck disable=SC2086 # a list of numbers

@@ -122,6 +122,10 @@ static int copy(struct run *run, struct error *err)
         return -1;
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
+    uint64_t left = node_list_processes(&run->list);
+    if (result == 0 && left < run->options.policy.min_processes)
+        result = error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
+                           (unsigned long long)left, run->options.policy.min_processes);
     return result;
 }
 
@@ -135,7 +139,15 @@ static int specify(struct run *run, struct error *err)
     };
     run->tx = xspec_tx(&run->list, &params, err);
     run->logins = run->tx ? xspec_sshlogin(&run->list, err) : NULL;
-    return run->logins ? 0 : -1;
+    if (!run->logins)
+        return -1;
+    /* What the user asked for beside the plan. */
+    for (size_t i = 0; run->options.tx && run->options.tx[i]; i++)
+        if (strings_add(&run->tx, run->options.tx[i], err))
+            return -1;
+    char local[32];
+    snprintf(local, sizeof local, "%u*popen", run->options.numprocesses);
+    return run->options.numprocesses ? strings_add(&run->tx, local, err) : 0;
 }
 
 /* As far as the command says.  *status is the engine's where it ran. */

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,13 +31,18 @@
 #define ALIVE_INTERVAL 4
 #define ALIVE_COUNT 3
 
-enum master_state { MASTER_NONE, MASTER_OPENING, MASTER_OPEN };
+/* When a connection broke in the middle of a run: how long its node may take to come back. */
+#define PATIENCE_MS 10000
+#define RETRY_MS 500
+
+enum master_state { MASTER_NONE, MASTER_OPENING, MASTER_WAITING /* to be opened again */, MASTER_OPEN };
 
 struct master {
     struct node *node;
     enum master_state state;
     struct child child;
     unsigned tries;
+    long long retry_at; /* while MASTER_WAITING */
     size_t written; /* of the guard's script */
     char out[WORDS_MAX], words[WORDS_MAX];
     size_t out_len, words_len;
@@ -48,6 +54,7 @@ struct masters {
     char *script;
     size_t script_len;
     char nonce[40];
+    long long patience; /* until then a node that is offline is tried again */
     struct master *masters;
     size_t count;
 };
@@ -81,7 +88,11 @@ static int write_config(const struct master_params *params, struct error *err)
     /* A preference, not a demand: a node that does not have it is still reached. */
     if (params->cipher && *params->cipher)
         fprintf(out, "    Ciphers ^%s\n", params->cipher);
-    fputs("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n", out);
+    /* ssh itself goes by the password file, but the "~" of an Include by $HOME. */
+    const struct passwd *user = getpwuid(getuid());
+    if (user && user->pw_dir)
+        fprintf(out, "Include \"%s/.ssh/config\"\n", user->pw_dir);
+    fputs("Include /etc/ssh/ssh_config\n", out);
     int result = fclose(out) ? error_errno(err, "ssh_config") : rundir_write(params->rundir, "ssh_config", text, len, err);
     free(text);
     return result;
@@ -174,7 +185,7 @@ static char *guard_line(const struct masters *ms, struct master *m)
     return line + strlen(begin);
 }
 
-static void advance(struct masters *ms, struct master *m, struct error *err)
+static void advance(struct masters *ms, struct master *m)
 {
     while (m->child.in >= 0 && m->written < ms->script_len) {
         ssize_t n = write(m->child.in, ms->script + m->written, ms->script_len - m->written);
@@ -196,8 +207,10 @@ static void advance(struct masters *ms, struct master *m, struct error *err)
         bool cut = state == NODE_OFFLINE && strstr(m->words, "kex_exchange_identification");
         drop(m, state, reason);
         /* Above MaxStartups sshd closes connections at random. */
-        if (cut && m->tries < TRIES_MAX && start(ms, m, err) == 0)
-            node_set(m->node, NODE_READY, "%s", "");
+        if ((cut && m->tries < TRIES_MAX) || (state == NODE_OFFLINE && clock_ms() < ms->patience)) {
+            m->state = MASTER_WAITING;
+            m->retry_at = clock_ms() + RETRY_MS;
+        }
     }
 }
 
@@ -211,11 +224,18 @@ static int wait_open(struct masters *ms, struct error *err)
     int result = -1;
     for (;;) {
         nfds_t n = 0;
+        bool waiting = false;
         fds[n++] = (struct pollfd){child_events_fd(), POLLIN, 0};
         for (size_t i = 0; i < ms->count; i++) {
             struct master *m = &ms->masters[i];
             if (m->state == MASTER_OPENING)
-                advance(ms, m, err);
+                advance(ms, m);
+            if (m->state == MASTER_WAITING && m->retry_at <= clock_ms()) {
+                if (start(ms, m, err))
+                    goto out;
+                node_set(m->node, NODE_READY, "%s", "");
+            }
+            waiting = waiting || m->state == MASTER_WAITING;
             if (m->state != MASTER_OPENING)
                 continue;
             fds[n++] = (struct pollfd){m->child.out, POLLIN, 0};
@@ -228,14 +248,15 @@ static int wait_open(struct masters *ms, struct error *err)
             break;
         }
         long long left = end - clock_ms();
-        if (n == 1 || left <= 0) {
+        if ((n == 1 && !waiting) || left <= 0) {
             result = 0;
             break;
         }
-        /* A closed stream is readable for ever until its child is reaped: not more often than every 10 ms. */
-        poll(fds, n, left < 1000 ? (int)left : 1000);
+        int pause = waiting ? RETRY_MS / 5 : 1000;
+        poll(fds, n, left < pause ? (int)left : pause);
         child_events_clear();
     }
+out:
     for (size_t i = 0; result == 0 && i < ms->count; i++)
         if (ms->masters[i].state == MASTER_OPENING) {
             char reason[100];
@@ -293,6 +314,7 @@ int masters_reopen(struct masters *ms, struct error *err)
         if (start(ms, m, err))
             return -1;
     }
+    ms->patience = clock_ms() + PATIENCE_MS;
     return wait_open(ms, err);
 }
 

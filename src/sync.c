@@ -226,8 +226,14 @@ static size_t read_results(struct sync *s, bool last)
         if (tail)
             rsync_words(tail, tail_len, words);
         free(tail);
-        node_set(job->node, NODE_FAILED, "sync failed, rsync status %d: %.400s", job->status,
-                 *words ? words : "it said nothing");
+        if (job->status == 2)
+            node_set(job->node, NODE_FAILED,
+                     "sync failed: its login shell prints something by itself; ~/.bashrc and the like must be quiet "
+                     "for shells without a terminal (rsync: %.200s)",
+                     words);
+        else
+            node_set(job->node, NODE_FAILED, "sync failed, rsync status %d: %.400s", job->status,
+                     *words ? words : "it said nothing");
     }
     free(joblog);
     return again;

@@ -30,6 +30,22 @@ void strings_free(char **strings)
     errno = saved;
 }
 
+int strings_add(char ***strings, const char *text, struct error *err)
+{
+    size_t n = 0;
+    while ((*strings)[n])
+        n++;
+    char *copy = strdup(text), **grown = copy ? realloc(*strings, (n + 2) * sizeof *grown) : NULL;
+    if (!grown) {
+        free(copy);
+        return error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+    }
+    grown[n] = copy;
+    grown[n + 1] = NULL;
+    *strings = grown;
+    return 0;
+}
+
 /* asprintf() that gives NULL, and *err, without memory. */
 static char *format(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

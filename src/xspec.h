@@ -33,6 +33,8 @@ struct xspec_params {
 char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err);
 char **xspec_sshlogin(const struct node_list *list, struct error *err);
 
+/* Adds a copy of text to such an array, in place.  0, or -1 and *err STATUS_SYSTEM without memory. */
+int strings_add(char ***strings, const char *text, struct error *err);
 void strings_free(char **strings); /* NULL allowed; keeps errno */
 
 #endif
