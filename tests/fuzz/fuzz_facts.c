@@ -1,0 +1,53 @@
+/* A node's answer as hostile bytes: whatever is taken for good keeps the promises of facts.h. */
+#include "../../src/facts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void require(bool kept)
+{
+    if (!kept)
+        abort();
+}
+
+static void require_clean(const char *text, size_t size)
+{
+    char copy[sizeof((struct facts *)0)->home];
+    require(size <= sizeof copy && memchr(text, '\0', size));
+    memcpy(copy, text, size);
+    text_clean(copy);
+    require(strcmp(copy, text) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct facts f;
+    struct error err = ERROR_INIT;
+    if (facts_parse(&f, (const char *)data, size, "N", &err) != 0) {
+        require(err.status == STATUS_DATA);
+        require_clean(err.text, sizeof err.text);
+        require(strcmp(err.text, "no answer") == 0 || strncmp(err.text, "answer malformed: ", 18) == 0);
+        return 0;
+    }
+    require(err.status == 0);
+    require(f.cores >= 1 && f.cores <= f.cores_online && f.cores_online <= FACTS_CORES_MAX);
+    require(f.mem_available <= f.mem_machine && f.mem_machine <= f.mem_total);
+    require(f.mem_total >= 1 && f.mem_total <= INT64_MAX);
+    require(f.disk_free <= INT64_MAX || f.disk_free == UINT64_MAX);
+    require(f.load1 == -1 || (f.load1 >= 0 && f.load1 < 1e19));
+    require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_FOREIGN);
+    require(f.os[0] != '\0');
+#define CLEAN(member) require_clean(f.member, sizeof f.member)
+    CLEAN(boot_id);
+    CLEAN(login_id);
+    CLEAN(os);
+    CLEAN(release);
+    CLEAN(arch);
+    CLEAN(home);
+    CLEAN(python);
+    CLEAN(python_path);
+    CLEAN(rsync);
+    return 0;
+}

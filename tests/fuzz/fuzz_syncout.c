@@ -1,0 +1,42 @@
+/* rsync's and GNU parallel's words as hostile bytes: what is read from them is in range and clean. */
+#include "../../src/syncout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define JOBS 8
+
+static void require(bool kept)
+{
+    if (!kept)
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *text = (const char *)data;
+    uint64_t bytes = 1;
+    unsigned percent = 101;
+    if (rsync_progress(text, size, &bytes, &percent))
+        require(percent <= 100);
+    else
+        require(bytes == 1 && percent == 101);
+
+    int status[JOBS];
+    joblog_read(text, size, status, JOBS);
+    for (unsigned seq = 1; seq <= JOBS; seq++) {
+        require(status[seq - 1] >= -1 && status[seq - 1] <= 255);
+        require(joblog_status(text, size, seq) == status[seq - 1]);
+    }
+
+    char words[ERROR_TEXT_MAX], copy[ERROR_TEXT_MAX];
+    memset(words, 'x', sizeof words);
+    rsync_words(text, size, words);
+    require(memchr(words, '\0', sizeof words) && !strchr(words, '\n'));
+    strcpy(copy, words);
+    text_clean(copy);
+    require(strcmp(copy, words) == 0);
+    return 0;
+}

@@ -1,0 +1,311 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "alloc.h"
+#include "plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The cases of tests/plan say what a plan looks like; here are the edges that JSON's numbers cannot hold, the
+ * comparison with a dealer who plays every round, and memory that runs out. */
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+static struct node *add(struct node_list *list, const char *name, uint32_t cores, uint64_t mem,
+                        const char *boot_id)
+{
+    assert_int_equal(node_list_add(list, name, NULL), 0);
+    struct node *node = &list->nodes[list->count - 1];
+    node_set(node, NODE_READY, "%s", "");
+    node->has_facts = true;
+    node->facts = (struct facts){
+        .cores = cores, .cores_online = cores, .mem_total = mem, .mem_machine = mem, .mem_available = mem};
+    snprintf(node->facts.boot_id, sizeof node->facts.boot_id, "%s", boot_id);
+    return node;
+}
+
+static const struct {
+    uint32_t cores;
+    uint64_t mem;
+    struct policy policy;
+    uint32_t processes;
+    enum plan_term term;
+} edges[] = {
+    {0, GIB, {0}, 0, TERM_CORES},
+    {1, 0, {0}, 1, TERM_CORES},
+    {1, 0, {.mem_per_process = 1}, 0, TERM_MEMORY},
+    {UINT32_MAX, UINT64_MAX, {.mem_per_process = 1}, UINT32_MAX, TERM_CORES},
+    {UINT32_MAX, UINT64_MAX, {0}, UINT32_MAX, TERM_CORES},
+    {UINT32_MAX, UINT64_MAX, {.max_processes = UINT32_MAX}, UINT32_MAX, TERM_CORES},
+    {UINT32_MAX, UINT64_MAX, {.max_processes = UINT32_MAX - 1}, UINT32_MAX - 1, TERM_MAX_PROCESSES},
+    {8, UINT64_MAX, {.mem_per_process = UINT64_MAX}, 1, TERM_MEMORY},
+    {8, UINT64_MAX - 1, {.mem_per_process = UINT64_MAX}, 0, TERM_MEMORY},
+    {8, UINT64_MAX, {.mem_per_process = 1, .mem_reserve = UINT64_MAX}, 0, TERM_MEMORY},
+    {8, UINT64_MAX, {.mem_per_process = 1, .mem_reserve = UINT64_MAX - 1}, 1, TERM_MEMORY},
+    {8, UINT64_MAX, {.mem_per_process = UINT64_MAX, .mem_reserve = 1}, 0, TERM_MEMORY},
+    {8, 0, {.mem_per_process = 1, .mem_reserve = UINT64_MAX}, 0, TERM_MEMORY},
+    /* 2^32 processes and one more fit into the memory: nothing may be cut to 32 bits */
+    {8, (UINT64_C(1) << 32) + 1, {.mem_per_process = 1}, 8, TERM_CORES},
+    {8, 3999, {.mem_per_process = 1000}, 3, TERM_MEMORY},
+    {8, 4000, {.mem_per_process = 1000}, 4, TERM_MEMORY},
+    {8, 4000, {.mem_per_process = 1000, .mem_reserve = 1}, 3, TERM_MEMORY},
+    /* ties */
+    {4, 4000, {.mem_per_process = 1000, .max_processes = 4}, 4, TERM_CORES},
+    {5, 4000, {.mem_per_process = 1000, .max_processes = 4}, 4, TERM_MEMORY},
+};
+
+static void test_edges(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct error err = ERROR_INIT;
+        struct node *node = add(&list, "a", edges[i].cores, edges[i].mem, "");
+        int result = plan_make(&list, &edges[i].policy, &err);
+        bool fits = edges[i].processes > 0;
+        if (node->processes != edges[i].processes || node->limited_by != edges[i].term)
+            fail_msg("edge %zu: %u processes by %s", i, node->processes, plan_term_name(node->limited_by));
+        assert_int_equal(result, fits ? 0 : -1);
+        assert_int_equal(err.status, fits ? 0 : STATUS_UNAVAILABLE);
+        assert_int_equal(node->state, fits ? NODE_READY : NODE_UNFIT);
+        assert_int_equal(node->reason[0] == '\0', fits);
+        node_list_clear(&list);
+    }
+}
+
+static void test_huge_sizes_in_reasons(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = UINT64_MAX, .mem_reserve = UINT64_MAX};
+    struct node *node = add(&list, "a", 1, UINT64_MAX, "");
+    assert_int_equal(plan_make(&list, &policy, NULL), -1);
+    assert_string_equal(
+        node->reason, "17592186044415 MiB available of 17179869183.9 GiB, 17592186044416 MiB needed for one "
+                      "process beside the reserve of 17592186044416 MiB");
+    node_list_clear(&list);
+}
+
+/* One byte too little must not read as if it were enough. */
+static void test_rounding_in_reasons(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = 1000 * MIB};
+    struct node *node = add(&list, "a", 1, 1000 * MIB - 1, "");
+    assert_int_equal(plan_make(&list, &policy, NULL), -1);
+    assert_string_equal(node->reason, "999 MiB available of 999 MiB, 1000 MiB needed for one process");
+    node_list_clear(&list);
+}
+
+/* A machine whose nodes claim thousands of millions of cores is dealt at once. */
+static void test_huge_machine(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = 1};
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "n%d", i);
+        add(&list, name, UINT32_MAX, UINT64_MAX, "boot");
+    }
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    assert_int_equal(node_list_processes(&list), UINT32_MAX);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(list.nodes[i].processes, UINT32_MAX / 3);
+        assert_int_equal(list.nodes[i].limited_by, TERM_MACHINE);
+    }
+    node_list_clear(&list);
+}
+
+static void test_planned_twice(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = GIB};
+    add(&list, "a", 4, 2 * GIB, "boot");
+    add(&list, "b", 4, 2 * GIB, "boot");
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    policy.mem_per_process = 0;
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    assert_int_equal(list.nodes[0].processes, 2);
+    assert_int_equal(list.nodes[1].processes, 2);
+    assert_int_equal(list.nodes[0].limited_by, TERM_MACHINE);
+    node_list_clear(&list);
+}
+
+/* Facts count only where they are said to be there, and other states keep theirs. */
+static void test_other_states(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct error err = ERROR_INIT;
+    struct policy policy = {0};
+    add(&list, "a", 4, GIB, "boot");
+    node_set(&list.nodes[0], NODE_FAILED, "the disk is full");
+    add(&list, "b", 4, GIB, "boot");
+    list.nodes[1].has_facts = false;
+    assert_int_equal(plan_make(&list, &policy, &err), -1);
+    assert_string_equal(err.text, "no usable node of 2: a: the disk is full");
+    assert_int_equal(list.nodes[0].state, NODE_FAILED);
+    assert_int_equal(list.nodes[1].processes, 0);
+    node_list_clear(&list);
+}
+
+static void test_no_node_at_all(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct error err = ERROR_INIT;
+    struct policy policy = {0};
+    assert_int_equal(plan_make(&list, &policy, &err), -1);
+    assert_int_equal(err.status, STATUS_UNAVAILABLE);
+}
+
+/* The definition of the dealing, played: one process each, in list order, while there is room. */
+static void play(const struct node_list *list, const struct policy *policy, const uint32_t *caps,
+                 uint32_t *shares)
+{
+    for (size_t m = 0; m < list->count; m++) {
+        const char *boot_id = list->nodes[m].facts.boot_id;
+        uint64_t room = UINT64_MAX;
+        size_t members = 0;
+        for (size_t i = 0; i < list->count; i++) {
+            const struct facts *facts = &list->nodes[i].facts;
+            if (strcmp(facts->boot_id, boot_id) != 0 || caps[i] == 0)
+                continue;
+            uint64_t memory = facts->mem_machine < policy->mem_reserve
+                                  ? 0
+                                  : (facts->mem_machine - policy->mem_reserve) / policy->mem_per_process;
+            members++;
+            room = memory < room ? memory : room;
+            room = facts->cores_online < room ? facts->cores_online : room;
+            shares[i] = 0;
+        }
+        bool any = members > 0;
+        while (any && (room > 0 || members == 1)) {
+            any = false;
+            for (size_t i = 0; i < list->count; i++) {
+                if (strcmp(list->nodes[i].facts.boot_id, boot_id) != 0 || shares[i] == caps[i])
+                    continue;
+                if (room == 0 && members > 1)
+                    break;
+                shares[i]++;
+                room -= room > 0;
+                any = true;
+            }
+        }
+    }
+}
+
+static void test_same_as_played(void **state)
+{
+    (void)state;
+    unsigned seed = 1;
+    for (int round = 0; round < 3000; round++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct policy policy = {.mem_per_process = 1 + (uint64_t)(rand_r(&seed) % 3),
+                                .mem_reserve = (uint64_t)(rand_r(&seed) % 4),
+                                .max_processes = (uint32_t)(rand_r(&seed) % 6)};
+        uint32_t caps[8] = {0}, shares[8] = {0};
+        size_t count = 1 + (size_t)(rand_r(&seed) % 8);
+        for (size_t i = 0; i < count; i++) {
+            char name[32], boot_id[32];
+            snprintf(name, sizeof name, "n%zu", i);
+            snprintf(boot_id, sizeof boot_id, "%d", rand_r(&seed) % 3);
+            struct node *node = add(&list, name, (uint32_t)(rand_r(&seed) % 9), 0, boot_id);
+            node->facts.cores_online = node->facts.cores + (uint32_t)(rand_r(&seed) % 9);
+            node->facts.mem_available = (uint64_t)(rand_r(&seed) % 20);
+            node->facts.mem_machine = node->facts.mem_available + (uint64_t)(rand_r(&seed) % 20);
+            node->facts.mem_total = node->facts.mem_machine;
+            uint64_t memory = node->facts.mem_available < policy.mem_reserve
+                                  ? 0
+                                  : (node->facts.mem_available - policy.mem_reserve) / policy.mem_per_process;
+            uint64_t cap = memory < node->facts.cores ? memory : node->facts.cores;
+            caps[i] =
+                (uint32_t)(policy.max_processes && policy.max_processes < cap ? policy.max_processes : cap);
+        }
+        play(&list, &policy, caps, shares);
+        plan_make(&list, &policy, NULL);
+        for (size_t i = 0; i < count; i++) {
+            const struct node *node = &list.nodes[i];
+            if (node->processes != shares[i])
+                fail_msg("round %d, node %zu: %u processes, not %u", round, i, node->processes, shares[i]);
+            assert_int_equal(node->state, shares[i] ? NODE_READY : NODE_UNFIT);
+            assert_int_equal(node->reason[0] != '\0', shares[i] == 0);
+            assert_int_equal(node->limited_by == TERM_MACHINE, shares[i] < caps[i]);
+        }
+        node_list_clear(&list);
+    }
+}
+
+/* As many nodes as there can be, all on one machine: no quadratic search. */
+static void test_many_nodes(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = GIB};
+    assert_int_equal(node_list_add(&list, "n{1..10000}", NULL), 0);
+    for (size_t i = 0; i < list.count; i++) {
+        struct node *node = &list.nodes[i];
+        node_set(node, NODE_READY, "%s", "");
+        node->has_facts = true;
+        node->facts = (struct facts){.cores = 64,
+                                     .cores_online = 15000,
+                                     .mem_total = 20000 * GIB,
+                                     .mem_machine = 20000 * GIB,
+                                     .mem_available = 20000 * GIB,
+                                     .boot_id = "boot"};
+        snprintf(node->facts.login_id, sizeof node->facts.login_id, "ci@%zu", i % 9999);
+    }
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    assert_int_equal(node_list_processes(&list), 15000);
+    assert_int_equal(list.nodes[0].processes, 2);
+    assert_int_equal(list.nodes[5000].processes, 2);
+    assert_int_equal(list.nodes[5001].processes, 1);
+    assert_int_equal(list.nodes[9999].state, NODE_UNFIT);
+    assert_string_equal(list.nodes[9999].reason, "the same login on the same machine as n1");
+    node_list_clear(&list);
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    struct policy policy = {.mem_per_process = GIB};
+    struct node_list list = NODE_LIST_INIT;
+    add(&list, "a", 4, 2 * GIB, "boot");
+    add(&list, "b", 4, 2 * GIB, "boot");
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(n);
+        int result = plan_make(&list, &policy, &err);
+        bool failed = alloc_has_failed();
+        assert_int_equal(result, failed ? -1 : 0);
+        assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+    }
+    assert_int_equal(node_list_processes(&list), 2);
+    node_list_clear(&list);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_huge_sizes_in_reasons),
+        cmocka_unit_test(test_rounding_in_reasons),
+        cmocka_unit_test(test_huge_machine),
+        cmocka_unit_test(test_planned_twice),
+        cmocka_unit_test(test_other_states),
+        cmocka_unit_test(test_no_node_at_all),
+        cmocka_unit_test(test_same_as_played),
+        cmocka_unit_test(test_many_nodes),
+        cmocka_unit_test(test_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

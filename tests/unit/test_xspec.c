@@ -1,0 +1,389 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "alloc.h"
+#include "sshconf.h"
+#include "xspec.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+static const struct xspec_params defaults = {.chdir = "pytest_ci_app",
+                                             .python = "pytest_ci_app/venv/bin/python3"};
+
+/* A list of ready nodes, each with one process. */
+static struct node_list ready(const char *words)
+{
+    struct node_list list = NODE_LIST_INIT;
+    struct error err = ERROR_INIT;
+    if (node_list_add_words(&list, words, &err) < 0)
+        fail_msg("%s", err.text);
+    for (size_t i = 0; i < list.count; i++) {
+        node_set(&list.nodes[i], NODE_READY, "%s", "");
+        list.nodes[i].processes = 1;
+    }
+    return list;
+}
+
+/* The strings, one a line; frees them. */
+static void assert_strings(char **strings, const struct error *err, const char *expected)
+{
+    char text[4096] = "";
+    size_t used = 0;
+    if (!strings)
+        fail_msg("%s", err->text);
+    for (size_t i = 0; strings[i]; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", i ? "\n" : "", strings[i]);
+    strings_free(strings);
+    assert_string_equal(text, expected);
+}
+
+static const struct {
+    struct xspec_params params;
+    const char *text;
+} refused[] = {
+    {{"a//b", "python3", NULL, NULL},
+     "the directory on the nodes 'a//b': '//' separates the parts of an xspec"},
+    {{"//a", "python3", NULL, NULL}, "'//' separates"},
+    {{"a/", "python3", NULL, NULL},
+     "the directory on the nodes 'a/': cannot end in '/' in an xspec: leave it out"},
+    {{"a//", "python3", NULL, NULL}, "'//' separates"},
+    {{"/", "python3", NULL, NULL}, "cannot end in '/'"},
+    {{"", "python3", NULL, NULL}, "the directory on the nodes is empty"},
+    {{"a b", "python3", NULL, NULL}, "'a b': a blank cannot stand in an xspec"},
+    {{"a\tb", "python3", NULL, NULL}, "'a?b': a control character"},
+    {{"a\nb", "python3", NULL, NULL}, "'a?b': a control character"},
+    {{"a\x7f", "python3", NULL, NULL}, "a control character"},
+    {{"a\xc2\x9b", "python3", NULL, NULL},
+     "'a?"
+     "?': a control character or broken UTF-8"},
+    {{"a\xff", "python3", NULL, NULL}, "broken UTF-8"},
+    {{"d", "", NULL, NULL}, "the nodes' python is empty"},
+    {{"d", "a//b", NULL, NULL}, "the nodes' python 'a//b': '//' separates"},
+    {{"d", "venv/", NULL, NULL}, "the nodes' python 'venv/': cannot end in '/'"},
+    {{"d", "-c", NULL, NULL}, "the nodes' python '-c': cannot begin with '-'"},
+    {{"d", "python3 -X dev", NULL, NULL}, "a blank cannot stand"},
+    {{"d", "python3;id", NULL, NULL}, "the nodes' python 'python3;id': must be a path, without ';'"},
+    {{"d", "$(id)", NULL, NULL}, "without '$'"},
+    {{"d", "`id`", NULL, NULL}, "without '`'"},
+    {{"d", "a|b", NULL, NULL}, "without '|'"},
+    {{"d", "a&b", NULL, NULL}, "without '&'"},
+    {{"d", "a>b", NULL, NULL}, "without '>'"},
+    {{"d", "a'b", NULL, NULL}, "without '''"},
+    {{"d", "a\"b", NULL, NULL}, "without '\"'"},
+    {{"d", "a\\b", NULL, NULL}, "without '\\'"},
+    {{"d", "a*", NULL, NULL}, "without '*'"},
+    {{"d", "a{b}", NULL, NULL}, "without '{'"},
+    {{"d", "#a", NULL, NULL}, "without '#'"},
+    {{"d", "!a", NULL, NULL}, "without '!'"},
+    {{"d", "LD_PRELOAD=x", NULL, NULL}, "without '='"},
+    {{"d", "a=b/venv/bin/python3", NULL, NULL}, "without '='"},
+    {{"d", "python3", "a//b", NULL}, "this machine's python 'a//b': '//'"},
+    {{"d", "python3", "/my venv/python3", NULL}, "this machine's python '/my venv/python3': a blank"},
+    {{"d", "python3", "a'b", NULL}, "must be a path"},
+    {{"d", "python3", "", NULL}, "this machine's python is empty"},
+    {{"d", "python3", NULL, "/tmp//c"}, "the ssh_config '/tmp//c': '//' separates"},
+    {{"d", "python3", NULL, "/my tmp/c"}, "the ssh_config '/my tmp/c': a blank"},
+    {{"d", "python3", NULL, "/tmp/c/"}, "cannot end in '/'"},
+    {{"d", "python3", NULL, ""}, "the ssh_config is empty"},
+};
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a");
+    for (size_t i = 0; i < LENGTH(refused); i++) {
+        struct error err = ERROR_INIT;
+        char **tx = xspec_tx(&list, &refused[i].params, &err);
+        if (tx || err.status != STATUS_DATA || !strstr(err.text, refused[i].text))
+            fail_msg("%zu: status %d, '%s' instead of '%s'", i, err.status, err.text, refused[i].text);
+    }
+    node_list_clear(&list);
+}
+
+static void test_values_taken(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"/srv/Gr\xc3\xbc\xc3\x9f"
+                                  "e,x=1",
+                                  "~ci/a=b/bin/python3.11", NULL, "/tmp/cloudplan.x/ssh_config"};
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=a//id=a_0//chdir=/srv/Gr\xc3\xbc\xc3\x9f"
+                   "e,x=1//python=~ci/a=b/bin/python3.11"
+                   "//ssh_config=/tmp/cloudplan.x/ssh_config");
+    node_list_clear(&list);
+}
+
+static const struct {
+    const char *word, *ssh, *id, *login;
+} nodes[] = {
+    {"a", "ssh=a", "a", "1/a"},
+    {"ci@a.example.org", "ssh=ci@a.example.org", "a.example.org", "1/ci@a.example.org"},
+    {"ci@10.0.120.1:2222", "ssh=-p 2222 ci@10.0.120.1", "10.0.120.1", "1/ci@10.0.120.1:2222"},
+    {"a:22", "ssh=-p 22 a", "a", "1/a:22"},
+    {"::1", "ssh=::1", "::1", "1/::1"},
+    {"ci@[fe80::1]:22", "ssh=-p 22 ci@fe80::1", "fe80::1", "1/ci@[fe80::1]:22"},
+};
+
+static void test_nodes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LENGTH(nodes); i++) {
+        struct node_list list = ready(nodes[i].word);
+        struct error err = ERROR_INIT;
+        char expected[512];
+        snprintf(expected, sizeof expected,
+                 "%s//id=%s_0//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3", nodes[i].ssh,
+                 nodes[i].id);
+        assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
+        assert_strings(xspec_sshlogin(&list, &err), &err, nodes[i].login);
+        node_list_clear(&list);
+    }
+}
+
+static void test_one_for_each_process(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a b c d");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", "python3", NULL, "c"};
+    list.nodes[0].processes = 3;
+    node_set(&list.nodes[1], NODE_UNFIT, "too small");
+    list.nodes[2].processes = 0; /* ready, and not planned */
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=a//id=a_0//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=a//id=a_1//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=a//id=a_2//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=d//id=d_0//chdir=d//python=python3//ssh_config=c");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "3/a\n1/d");
+    node_list_clear(&list);
+}
+
+static void test_this_machine(void **state)
+{
+    (void)state;
+    struct node_list list = ready(":");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", "python3", NULL, "c"};
+    list.nodes[0].processes = 2;
+    assert_strings(xspec_tx(&list, &params, &err), &err, "popen//id=localhost_0\npopen//id=localhost_1");
+    params.local_python = "/app/venv/bin/python3";
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "popen//id=localhost_0//python=/app/venv/bin/python3\n"
+                   "popen//id=localhost_1//python=/app/venv/bin/python3");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "2/:");
+    node_list_clear(&list);
+}
+
+static void test_no_ready_node(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct error err = ERROR_INIT;
+    assert_strings(xspec_tx(&list, &defaults, &err), &err, "");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "");
+    list = ready("a");
+    node_set(&list.nodes[0], NODE_OFFLINE, "no answer");
+    assert_strings(xspec_tx(&list, &defaults, &err), &err, "");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "");
+    node_list_clear(&list);
+}
+
+/* Also where the other node of that host dropped out: a name in a log means one login only. */
+static void test_ids_are_unique(void **state)
+{
+    (void)state;
+    struct node_list list = ready("h ci@h ci@h:22 : localhost other gone@other");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", "p", NULL, NULL};
+    node_set(&list.nodes[6], NODE_OFFLINE, "no answer");
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=h//id=h_0//chdir=d//python=p\n"
+                   "ssh=ci@h//id=ci@h_0//chdir=d//python=p\n"
+                   "ssh=-p 22 ci@h//id=ci@h:22_0//chdir=d//python=p\n"
+                   "popen//id=:_0\n"
+                   "ssh=localhost//id=localhost_0//chdir=d//python=p\n"
+                   "ssh=other//id=other_0//chdir=d//python=p");
+    node_list_clear(&list);
+}
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Names made to look like the ids of others. */
+static void test_ids_cannot_be_forged(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a a_1 a_1_0 a_0 u@a_0 ::1 [::1]:22 u@a a:1");
+    struct error err = ERROR_INIT;
+    char *ids[9 * 12];
+    size_t count = 0;
+    for (size_t i = 0; i < list.count; i++)
+        list.nodes[i].processes = 12;
+    char **tx = xspec_tx(&list, &defaults, &err);
+    assert_non_null(tx);
+    for (; tx[count]; count++) {
+        ids[count] = strstr(tx[count], "//id=");
+        *strstr(ids[count] + 2, "//") = '\0';
+    }
+    assert_int_equal(count, LENGTH(ids));
+    qsort(ids, count, sizeof *ids, compare);
+    for (size_t i = 1; i < count; i++)
+        assert_string_not_equal(ids[i - 1], ids[i]);
+    strings_free(tx);
+    node_list_clear(&list);
+}
+
+static void test_user_of_ssh_config(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a ci@b c:22");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", "p", NULL, NULL};
+    struct sshconf conf = {.user = "jenkins", .hostname = "elsewhere", .port = 2200};
+    for (size_t i = 0; i < list.count; i++)
+        list.nodes[i].conf = &conf;
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=jenkins@a//id=a_0//chdir=d//python=p\n"
+                   "ssh=ci@b//id=b_0//chdir=d//python=p\n"
+                   "ssh=-p 22 jenkins@c//id=c_0//chdir=d//python=p");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "1/jenkins@a\n1/ci@b\n1/jenkins@c:22");
+    node_list_clear(&list);
+}
+
+static const struct {
+    const char *user;
+    bool tx, login; /* taken? */
+} users[] = {
+    {"", false, false},
+    {"-l", false, false},
+    {"a b", false, false},
+    {"a//b", false, false},
+    {"a/", false, false},
+    {"a\n", false, false},
+    {"a;b", false, false},
+    {"$(id)", false, false},
+    {"a:b", false, false},
+    {"a\xc2\xa0"
+     "b",
+     false, false},
+    {"a\"b", false, false},
+    {"AD\\ci", true, false},
+    {"ci@corp", true, false},
+    {"ci+x", true, false},
+    {"ci.x_y-z9", true, true},
+};
+
+static void test_odd_users_of_ssh_config(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a");
+    for (size_t i = 0; i < LENGTH(users); i++) {
+        char user[32];
+        struct sshconf conf = {.user = user};
+        snprintf(user, sizeof user, "%s", users[i].user);
+        list.nodes[0].conf = &conf;
+        for (int login = 0; login < 2; login++) {
+            struct error err = ERROR_INIT;
+            bool good = login ? users[i].login : users[i].tx;
+            char **strings = login ? xspec_sshlogin(&list, &err) : xspec_tx(&list, &defaults, &err);
+            if (!strings != !good)
+                fail_msg("user '%s': %s", user, strings ? strings[0] : err.text);
+            assert_int_equal(err.status, good ? 0 : STATUS_DATA);
+            if (!good)
+                assert_int_equal(strncmp(err.text, "a: ", 3), 0);
+            strings_free(strings);
+        }
+    }
+    node_list_clear(&list);
+}
+
+static void test_ipv4_in_ipv6_is_no_login(void **state)
+{
+    (void)state;
+    struct node_list list = ready("::ffff:10.0.0.1");
+    struct error err = ERROR_INIT;
+    assert_null(xspec_sshlogin(&list, &err));
+    assert_int_equal(err.status, STATUS_DATA);
+    assert_non_null(strstr(err.text, "::ffff:10.0.0.1: an IPv4 address in an IPv6 one cannot be a login"));
+    node_list_clear(&list);
+}
+
+static void test_too_many_processes(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a b");
+    struct error err = ERROR_INIT;
+    list.nodes[0].processes = UINT32_MAX;
+    list.nodes[1].processes = UINT32_MAX;
+    assert_null(xspec_tx(&list, &defaults, &err));
+    assert_int_equal(err.status, STATUS_DATA);
+    assert_string_equal(err.text, "8589934590 processes are more than 100000: set --cloud-max-processes");
+    assert_strings(xspec_sshlogin(&list, NULL), &err, "4294967295/a\n4294967295/b");
+    node_list_clear(&list);
+}
+
+static void test_strings_free(void **state)
+{
+    (void)state;
+    errno = EPIPE;
+    strings_free(NULL);
+    struct node_list list = ready("a b");
+    char **tx = xspec_tx(&list, &defaults, NULL);
+    assert_non_null(tx);
+    errno = EPIPE;
+    strings_free(tx);
+    assert_int_equal(errno, EPIPE);
+    node_list_clear(&list);
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    struct node_list list = ready("ci@a:22 : b");
+    struct xspec_params params = {"d", "p", "lp", "c"};
+    list.nodes[0].processes = 2;
+    for (int login = 0; login < 2; login++)
+        for (ALLOC_EACH(n)) {
+            struct error err = ERROR_INIT;
+            alloc_fail_at(n);
+            char **strings = login ? xspec_sshlogin(&list, &err) : xspec_tx(&list, &params, &err);
+            bool failed = alloc_has_failed();
+            assert_int_equal(!strings, failed);
+            assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+            strings_free(strings);
+        }
+    node_list_clear(&list);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_values_taken),
+        cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_one_for_each_process),
+        cmocka_unit_test(test_this_machine),
+        cmocka_unit_test(test_no_ready_node),
+        cmocka_unit_test(test_ids_are_unique),
+        cmocka_unit_test(test_ids_cannot_be_forged),
+        cmocka_unit_test(test_user_of_ssh_config),
+        cmocka_unit_test(test_odd_users_of_ssh_config),
+        cmocka_unit_test(test_ipv4_in_ipv6_is_no_login),
+        cmocka_unit_test(test_too_many_processes),
+        cmocka_unit_test(test_strings_free),
+        cmocka_unit_test(test_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
