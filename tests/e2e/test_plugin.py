@@ -1,0 +1,524 @@
+"""scripts/pytest_cloudplan.py, run as the engine runs it, against the pytest-xdist of this interpreter.
+
+Nodes are directories beside the project: by popen//chdir=, or by ssh= with a program `ssh` of our own in PATH
+that runs the command here, unless a file says that the host is down.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "project"
+DEADLINE = 90
+
+CONFTEST = """
+import json, os
+
+def pytest_addoption(parser):
+    parser.addoption("--opt")
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        seen = {
+            "args": list(config.invocation_params.args),
+            "cwd": os.getcwd(),
+            "rootdir": str(config.rootpath),
+            "inifile": str(config.inipath),
+            "plugin": config.pluginmanager.hasplugin("pytest_cloudplan"),
+            "addopts": os.environ.get("PYTEST_ADDOPTS"),
+            "plugins": os.environ.get("PYTEST_PLUGINS"),
+        }
+        with open("seen-%s.json" % config.workerinput["workerid"], "w") as file:
+            json.dump(seen, file)
+"""
+
+TEST_X = """
+import pytest
+
+def test_data():
+    assert open("tests/data/word.txt").read() == "word"
+
+@pytest.mark.parametrize("value", ["a::b", "c"])
+def test_y(value):
+    assert value
+"""
+
+FAKE_SSH = """#!/bin/sh
+# ssh [-C] [-F FILE] [USER@]HOST COMMAND
+while [ $# -gt 2 ]; do shift; done
+host=${1#*@}
+[ -e "$FAKE_SSH_DIR/$host.down" ] && { echo "ssh: $host is down" >&2; exit 255; }
+if [ -e "$FAKE_SSH_DIR/$host.stalls" ]; then exec sleep 300; fi
+sh -c "$2"
+status=$?
+[ -e "$FAKE_SSH_DIR/$host.down" ] && exit 255
+exit $status
+"""
+
+
+class Project:
+    def __init__(self, tmp_path):
+        self.tmp = tmp_path
+        self.root = tmp_path / "project"
+        self.env = {}
+        for name, text in {
+            "conftest.py": CONFTEST,
+            "pytest.ini": "[pytest]\n",
+            "tests/test_x.py": TEST_X,
+            "tests/data/word.txt": "word",
+        }.items():
+            self.write(name, text)
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def copy(self, name):
+        """What the sync does."""
+        return shutil.copytree(self.root, self.tmp / name, dirs_exist_ok=True)
+
+    def popen(self, name):
+        return f"popen//id={name}_0//chdir={self.copy(name)}"
+
+    def ssh(self, name, index=0, python=sys.executable):
+        """A worker of the host that has this name."""
+        program = self.tmp / "bin" / "ssh"
+        if not program.exists():
+            program.parent.mkdir()
+            program.write_text(FAKE_SSH)
+            program.chmod(0o755)
+        self.env.update(PATH=f"{program.parent}:{os.environ['PATH']}", FAKE_SSH_DIR=str(self.tmp))
+        return f"ssh=ci@{name}//id={name}_{index}//chdir={self.copy(name)}//python={python}//ssh_config=none"
+
+    def start(self, tx, *args, cwd=None, preexec_fn=None, **env):
+        words = [word for spec in tx for word in ("--tx", spec)]
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        environ.update(self.env)
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
+        environ.update(PYTEST_PLUGINS="pytest_cloudplan", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1")
+        environ.update(env)
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", "--dist=load", *words, *map(str, args)],
+            cwd=cwd or self.root,
+            env=environ,
+            preexec_fn=preexec_fn,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, tx, *args, **kwargs):
+        process = self.start(tx, *args, **kwargs)
+        try:
+            out, err = process.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError("no end within the deadline:\n%s%s" % process.communicate()) from None
+        return Run(process.returncode, out, err)
+
+    def seen(self, worker):
+        """What the worker NAME_N found, in the directory of its node or, for gwN, in the root."""
+        node = worker.rpartition("_")[0]
+        return json.loads((self.tmp / (node or "project") / f"seen-{worker}.json").read_text())
+
+    def workers(self):
+        """Names of all that have seen something."""
+        return sorted(path.stem.partition("-")[2] for path in self.tmp.glob("*/seen-*.json"))
+
+
+class Run:
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    def __repr__(self):
+        return f"status {self.status}\n{self.out}\n{self.err}"
+
+    @property
+    def lines(self):
+        return [line for line in self.out.splitlines() if line.startswith("cloudplan: ")]
+
+    def counts(self):
+        """{"passed": 3, ...} of the last line."""
+        last = self.out.strip().splitlines()[-1]
+        return {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last.split(" in ")[0])}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+# Failures
+
+
+def test_dead_host_is_dropped(project):
+    config = project.tmp / "ssh_config"
+    config.write_text("Host *\n  Port 1\n  BatchMode yes\n  ConnectTimeout 5\n")
+    dead = f"ssh=nosuchuser@127.0.0.1//id=dead_0//chdir=x//python=python3//ssh_config={config}"
+    run = project.run([dead, project.popen("a")], "tests")
+    assert run.status == 0, run
+    assert run.lines == ["cloudplan: dead_0 did not start: ssh could not reach it; going on without it"]
+    assert run.counts() == {"passed": 3}
+
+
+def test_all_dead(project):
+    tx = [project.ssh("a"), project.ssh("a", 1), project.ssh("b")]
+    for name in "ab":
+        (project.tmp / f"{name}.down").touch()
+    run = project.run(tx, "tests")
+    assert run.status == 69, run
+    assert run.lines == [
+        "cloudplan: a_0 and 1 more did not start: ssh could not reach it",
+        "cloudplan: b_0 did not start: ssh could not reach it",
+    ]
+    assert "no worker could be started" in run.err
+    assert "INTERNALERROR" not in run.out
+
+
+@pytest.mark.parametrize(
+    "python, reason",
+    [
+        ("/nonexistent/python3", "its Python (/nonexistent/python3) ended with status 127"),
+        ("false", "its Python (false) ended with status 1"),
+        (f"{sys.executable} -S -E", "has no module pytest, xdist, execnet"),
+    ],
+)
+def test_python_of_no_use(project, python, reason):
+    run = project.run([project.ssh("a", python=python), project.ssh("b")], "tests")
+    assert run.status == 0, run
+    assert len(run.lines) == 1 and reason in run.lines[0], run
+    assert run.counts() == {"passed": 3}
+
+
+def test_directory_that_cannot_be_entered(project):
+    bad = f"popen//id=bad_0//chdir={project.tmp}/no/such/directory"
+    run = project.run([bad, project.popen("a")], "tests")
+    assert run.status == 0, run
+    assert len(run.lines) == 1 and "FileNotFoundError" in run.lines[0], run
+
+
+def test_host_that_stalls(project):
+    """The time for a start is cut short here: one minute of it is too long for a test."""
+    project.write(
+        "short.py",
+        "import os, pytest_cloudplan\npytest_cloudplan.START_SECONDS = 5\ndel os.environ['PYTEST_PLUGINS']\n",
+    )
+    tx = [project.ssh("a"), project.ssh("b")]
+    (project.tmp / "a.stalls").touch()
+    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan,short")
+    assert run.status == 0, run
+    assert run.lines == ["cloudplan: a_0 did not start: no answer within 5 s; going on without it"]
+
+
+def test_module_missing_on_workers(project):
+    tx = [project.ssh("a"), project.ssh("b")]
+    project.write("only_here.py", "")
+    run = project.run(tx, "-p", "only_here", "tests")
+    assert run.status == 69, run
+    assert "every worker ended before it was ready" in run.out
+    assert "only_here" in run.out
+
+
+def test_workers_that_die_while_they_collect(project):
+    project.write("tests/test_die.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ: os._exit(1)\n")
+    run = project.run([project.popen("a")], "tests")
+    assert run.status == 69, run
+    assert "cloudplan: no worker came so far as to collect the tests" in run.lines
+
+
+def test_no_tests_is_still_no_tests(project):
+    run = project.run([project.popen("a")], "tests", "-k", "nothing_has_this_name")
+    assert run.status == 5, run
+    assert run.lines == []
+
+
+@pytest.mark.parametrize("path", ["tests/no_such_file.py", "tests/test_x.py::test_none"])
+def test_path_that_does_not_exist(project, path):
+    run = project.run([project.popen("a"), project.popen("b")], path)
+    assert run.status == 4, run
+    assert len(run.lines) == 1 and "refused the arguments" in run.lines[0]
+
+
+HOST_DIES = """
+import os, time, pytest
+
+@pytest.mark.parametrize("n", range(20))
+def test_n(n):
+    if os.getcwd().endswith("/lost"):
+        open("../lost.down", "w").close()
+        os._exit(1)
+    time.sleep(0.05)
+"""
+
+
+def test_host_lost_during_the_run(project):
+    project.write("tests/test_x.py", HOST_DIES)
+    run = project.run([project.ssh("a"), project.ssh("lost")], "tests")
+    # xdist reports the test that was hit as failed, and runs the others elsewhere.
+    assert run.counts() == {"passed": 19, "failed": 1}, run
+    assert run.status == 1
+    assert [line for line in run.lines if "its successor runs on ci@a" in line], run
+
+
+def test_last_host_lost(project):
+    project.write("tests/test_x.py", HOST_DIES)
+    run = project.run([project.ssh("lost")], "tests")
+    assert run.status == 69, run
+    assert "INTERNALERROR" not in run.out
+    assert "no worker is left" in run.out
+
+
+LONG = """
+import time
+
+def test_long():
+    open("running", "w").close()
+    time.sleep(300)
+"""
+
+
+def sigint_ignored():
+    """As a shell starts its background jobs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    "number, before", [(signal.SIGINT, None), (signal.SIGTERM, None), (signal.SIGTERM, sigint_ignored)]
+)
+def test_interrupt(project, number, before):
+    project.write("tests/test_x.py", LONG)
+    process = project.start([project.popen("a")], "tests", preexec_fn=before)
+    try:
+        end = time.monotonic() + DEADLINE
+        while not (project.tmp / "a" / "running").exists():
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 2, out
+    assert "KeyboardInterrupt" in out
+
+
+def test_without_xdist(project):
+    run = project.run([project.popen("a")], "-p", "no:xdist", "tests")
+    assert run.status == 4, run
+    assert run.err.strip() == (
+        "ERROR: cloudplan: pytest-xdist is switched off (-p no:xdist?), and without it no test can run on a node"
+    )
+
+
+def test_the_plugin_is_what_helps(project):
+    """Shows that these tests can fail: without it, xdist dies of a relative path."""
+    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="")
+    assert run.status == 3 and "not relative to an rsync root" in run.out, run
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "args, passed",
+    [
+        (["tests"], 3),
+        (["tests/"], 3),
+        (["tests", "-k", "tests"], 3),
+        (["-c", "pytest.ini", "tests/test_x.py"], 3),
+        (["tests/test_x.py::test_y[a::b]"], 1),
+        (["--opt=tests", "--opt", "pytest.ini", "./tests/test_x.py"], 3),
+        (["--opt=", "--opt", ""], 3),
+        (["--deselect", "tests/test_x.py::test_data"], 2),
+        (["--opt=a b\n'\"$x", "tests"], 3),
+        (["--opt=/etc/hostname", "--opt", "/tmp", "tests"], 3),
+    ],
+)
+def test_as_typed(project, args, passed):
+    run = project.run([project.popen("a"), project.ssh("b")], *args)
+    assert run.status == 0, run
+    assert run.counts()["passed"] == passed
+    assert run.lines == []
+    for worker in "a_0", "b_0":
+        assert project.seen(worker)["args"] == ["--dist=load", *args]
+
+
+@pytest.mark.parametrize(
+    "args, there",
+    [
+        (["ROOT/tests"], ["tests"]),
+        (["ROOT"], ["."]),
+        (["ROOT/"], ["."]),
+        (["ROOT/tests/../tests//test_x.py::test_y[a::b]"], ["tests/test_x.py::test_y[a::b]"]),
+        (["-c", "ROOT/pytest.ini", "tests"], ["-c", "pytest.ini", "tests"]),
+        (["-cROOT/pytest.ini", "tests"], ["-cpytest.ini", "tests"]),
+        (["--rootdir=ROOT", "tests"], ["--rootdir=.", "tests"]),
+        (["--rootdir", "ROOT", "tests"], ["--rootdir", ".", "tests"]),
+        (["--opt=ROOT/x", "tests"], ["--opt=x", "tests"]),
+        (["--opt=ROOT-2/x", "tests"], ["--opt=ROOT-2/x", "tests"]),
+        (["--opt=ROOT/../x", "tests"], ["--opt=ROOT/../x", "tests"]),
+        (["--opt", "x=ROOT", "tests"], ["--opt", "x=ROOT", "tests"]),
+    ],
+)
+def test_absolute_paths(project, args, there):
+    local, remote = ([word.replace("ROOT", str(project.root)) for word in words] for words in (args, there))
+    run = project.run([project.ssh("a"), "popen//id=gw0"], *local)
+    assert run.status == 0, run
+    seen = project.seen("a_0")
+    assert seen["args"] == ["--dist=load", *remote]
+    assert seen["cwd"] == seen["rootdir"] == str(project.tmp / "a")
+    assert seen["inifile"] == str(project.tmp / "a" / "pytest.ini")
+    # Local workers are in the root itself.
+    assert project.seen("gw0")["args"][-len(local) :] == local
+
+
+def test_root_through_a_symbolic_link(project):
+    link = project.tmp / "link"
+    link.symlink_to(project.root)
+    run = project.run([project.ssh("a")], f"{link}/tests", cwd=link, PWD=str(link))
+    assert run.status == 0, run
+    assert project.seen("a_0")["args"] == ["--dist=load", "tests"]
+
+
+def test_addopts_of_the_environment(project):
+    """They reach ssh workers as they reach local ones."""
+    run = project.run([project.ssh("a")], "tests", PYTEST_ADDOPTS=f"-k 'test_y and c' --opt={project.root}/x")
+    assert run.status == 0, run
+    assert run.counts() == {"passed": 1}
+    assert project.seen("a_0")["addopts"] == "-k 'test_y and c' --opt=x"
+
+
+# The plan and xdist's own options
+
+
+@pytest.mark.parametrize(
+    "addopts, args, extra",
+    [
+        ("-n 2", [], ["gw0", "gw1"]),
+        ("", ["-n", "1"], ["gw0"]),
+        ("-n 2", ["-n", "1"], ["gw0"]),
+        ("-n 3 --maxprocesses 1", [], ["gw0"]),
+        ("-n auto", [], []),
+        ("", ["-n", "auto"], []),
+        ("-n auto", ["-n0"], []),
+        ("--dist=no", [], []),
+    ],
+)
+def test_planned_list_is_kept(project, addopts, args, extra):
+    project.write("pytest.ini", f"[pytest]\naddopts = {addopts}\n")
+    run = project.run([project.popen("a"), project.popen("b")], *args, "tests")
+    assert run.status == 0, run
+    assert project.workers() == ["a_0", "b_0", *extra]
+    assert run.counts() == {"passed": 3}
+
+
+@pytest.mark.parametrize(
+    "addopts, args, scheduler",
+    [
+        ("", [], "LoadScheduling"),
+        ("--dist=loadfile", [], "LoadFileScheduling"),
+        ("--dist loadscope", ["--dist=load"], "LoadScheduling"),
+        ("", ["--dist", "loadfile"], "LoadFileScheduling"),
+        ("--dist=loadfile", ["-d"], "LoadScheduling"),
+        ("--dist=no", [], "LoadScheduling"),
+    ],
+)
+def test_distribution(project, addopts, args, scheduler):
+    project.write("pytest.ini", f"[pytest]\naddopts = {addopts}\n")
+    run = project.run([project.popen("a")], "-v", *args, "tests")
+    assert run.status == 0, run
+    assert f"scheduling tests via {scheduler}\n" in run.out
+
+
+def test_dist_no_runs_here(project):
+    run = project.run([project.popen("a")], "--dist=no", "tests")
+    assert run.status == 0, run
+    assert run.counts() == {"passed": 3}
+    assert not project.workers()
+
+
+@pytest.mark.parametrize("args, limit", [([], 4), (["--max-worker-restart=1"], 1)])
+def test_restarts_have_a_limit(project, args, limit):
+    project.write("tests/test_x.py", "import os\n" + "".join(f"def test_{n}(): os._exit(1)\n" for n in range(9)))
+    run = project.run([project.popen("a")], *args, "tests")
+    assert run.status == 1, run
+    assert f"maximum crashed workers reached: {limit}" in run.out
+
+
+# No harm
+
+
+@pytest.mark.parametrize("args, text", [
+    (["--collect-only", "-q", "tests"], "test_y[a::b]"),
+    (["--version"], None),
+    (["--help"], "--max-worker-restart"),
+    (["--markers"], "xdist_group"),
+])
+def test_harmless(project, args, text):
+    run = project.run([project.popen("a")], *args)
+    assert run.status == 0, run
+    assert text is None or text in run.out
+    assert "cloudplan" not in run.out + run.err
+
+
+def test_silent_and_absent_from_workers(project):
+    run = project.run([project.popen("a"), project.ssh("b"), "popen//id=gw0"], "tests")
+    assert run.status == 0, run
+    assert "cloudplan" not in run.out + run.err
+    for worker in "a_0", "b_0", "gw0":
+        seen = project.seen(worker)
+        assert not seen["plugin"] and seen["plugins"] is None
+    assert not list(project.tmp.glob("*/_pytest")), "xdist has copied something"
+
+
+def test_other_plugins_of_the_environment_stay(project):
+    project.write("other.py", "import os\n")
+    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="other,pytest_cloudplan")
+    assert run.status == 0, run
+    assert project.seen("a_0")["plugins"] == "other"
+
+
+def test_many_workers_start_side_by_side(project):
+    """Twenty interpreters that each take two seconds to start: one after the other takes forty."""
+    slow = project.tmp / "slow-python"
+    slow.write_text(f"#!/bin/sh\nsleep 2\nexec {sys.executable} \"$@\"\n")
+    slow.chmod(0o755)
+    tx = [project.ssh("a", index, python=slow) for index in range(20)]
+    project.write("tests/test_x.py", "def test(): pass\n")
+    begin = time.monotonic()
+    run = project.run(tx, "tests")
+    assert run.status == 0, run
+    assert time.monotonic() - begin < 30
+    assert len(project.workers()) == 20
+
+
+def test_coverage_of_nodes(project):
+    pytest.importorskip("pytest_cov")
+    project.write("package.py", "def one():\n    return 1\n\ndef two():\n    return 2\n")
+    project.write("tests/test_x.py", "import package\ndef test_one(): assert package.one() == 1\n"
+                  "def test_two(): assert package.two() == 2\n")
+    run = project.run([project.ssh("a"), project.ssh("b")], "--cov=package", "tests")
+    assert run.status == 0, run
+    # One line, not one for each place where the file is.
+    assert len(re.findall(r"package\.py .*", run.out)) == 1, run
+    assert re.search(r"^package\.py +4 +0 +100%$", run.out, re.MULTILINE), run
+
+
+def test_example_project(tmp_path):
+    example = Project(tmp_path)
+    shutil.rmtree(example.root)
+    shutil.copytree(EXAMPLE, example.root, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    alone = example.run(["popen"], "--dist=no", "-p", "no:cacheprovider")
+    assert alone.status == 0, alone
+    spread = example.run([example.ssh("a"), example.popen("b")])
+    assert spread.status == 0, spread
+    assert spread.counts() == alone.counts()

@@ -1,0 +1,467 @@
+"""The whole way: probe, plan, sync, a pytest suite on real nodes."""
+import json
+import os
+import re
+import signal
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from cloudnodes import wait_until
+
+# A small suite with every outcome, relative files, a conftest, and a record of where each test ran.
+SUITE = {
+    "pytest.ini": "[pytest]\ntestpaths = tests\n",
+    "pkg/__init__.py": "def double(x):\n    return 2 * x\n",
+    "data/numbers.txt": "1\n2\n3\n",
+    "tests/conftest.py": """\
+import os, socket
+import pytest
+
+@pytest.fixture(autouse=True)
+def where(record_property):
+    record_property("host", socket.gethostname())
+    record_property("cwd", os.getcwd())
+""",
+    "tests/test_many.py": """\
+import pytest
+from pkg import double
+
+@pytest.mark.parametrize("x", range(200))
+def test_double(x):
+    assert double(x) == x + x
+
+def test_relative_file():
+    assert open("data/numbers.txt").read().split() == ["1", "2", "3"]
+
+def test_fails():
+    assert double(2) == 5
+
+@pytest.mark.skip(reason="not now")
+def test_skipped():
+    pass
+
+@pytest.mark.xfail
+def test_xfailed():
+    assert False
+
+@pytest.mark.xfail
+def test_xpassed():
+    pass
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("broken fixture")
+
+def test_error(broken):
+    pass
+
+def test_output(capsys):
+    print("hello")
+    assert capsys.readouterr().out == "hello\\n"
+
+def test_tmp(tmp_path):
+    (tmp_path / "x").write_text("x")
+""",
+}
+COUNT = 208
+
+
+def outcomes(report):
+    """{test: outcome}, {hosts}, {working directories}"""
+    found, hosts, directories = {}, set(), set()
+    for case in ElementTree.parse(report).iter("testcase"):
+        kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        found[case.get("classname") + "::" + case.get("name")] = kinds
+        values = {p.get("name"): p.get("value") for p in case.iter("property")}
+        hosts.add(values.get("host"))
+        directories.add(values.get("cwd"))
+    return found, hosts - {None}, directories - {None}
+
+
+def test_same_outcome_as_a_local_run(site):
+    site.write(SUITE)
+    local = site.world.run(["python3", "-m", "pytest", "-q", "--junitxml=/home/ci/local.xml", "tests/"], cwd="/home/ci/project")
+    far = site.run("run", "--cloud-mem-per-process=3000", "--", "tests/", "-q", "--junitxml=/home/ci/far.xml")
+    assert local.returncode == far.returncode == 1
+    expected, _, _ = outcomes(site.world.home / "local.xml")
+    seen, hosts, directories = outcomes(site.world.home / "far.xml")
+    assert len(expected) == COUNT
+    assert seen == expected
+    assert hosts == {"node1", "node2", "node3"}
+    assert directories == {"/home/ci/pytest_ci_project"}
+    count = re.search(r"\d+ failed, \d+ passed, \d+ skipped, \d+ xfailed, \d+ xpassed", local.stdout).group()
+    assert count in far.stdout
+    # The table, on stderr, is the only thing beside pytest's own output.
+    assert re.search(r"^10\.0\.120\.1 +ready +4 +8\.0 GiB +2 +memory", far.stderr, re.M)
+
+
+def test_must_fail_with_a_worse_outcome(site):
+    """The comparison above can fail: a suite that behaves differently on a node is seen."""
+    site.write({**SUITE, "tests/test_where.py": "import socket\n\ndef test_here():\n    assert socket.gethostname() == 'controller'\n"})
+    site.world.run(["python3", "-m", "pytest", "-q", "--junitxml=/home/ci/local.xml"], cwd="/home/ci/project")
+    site.run("run", "--", "-q", "--junitxml=/home/ci/far.xml")
+    assert outcomes(site.world.home / "local.xml")[0] != outcomes(site.world.home / "far.xml")[0]
+
+
+@pytest.mark.parametrize("args,passed", [
+    (["tests/test_a.py"], 2),
+    (["tests/test_a.py::test_one"], 1),
+    (["-k", "tests"], 3),
+    (["-k", "one"], 2),
+    (["/home/ci/project/tests/test_b.py"], 1),
+    (["-c", "other.ini"], 3),
+    ([], 3),
+    (["--rootdir=/home/ci/project", "tests"], 3),
+])
+def test_arguments_as_typed(site, args, passed):
+    site.write({"tests/test_a.py": "def test_one(): pass\ndef test_two(): pass\n", "tests/test_b.py": "def test_one(): pass\n",
+                "other.ini": "[pytest]\n"})
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", *args)
+    assert result.returncode == 0, result
+    assert f"{passed} passed" in result.stdout
+
+
+def test_exit_status_is_the_engine_s(site):
+    site.write({"test_a.py": "def test_one(): pass\n"})
+    one = ["--cloud-max-processes=1"]
+    assert site.run("run", *one, "--", "-q").returncode == 0
+    assert site.run("run", *one, "--", "-q", "-k", "nothing").returncode == 5
+    assert site.run("run", *one, "--", "--no-such-option").returncode == 4
+
+
+def test_virtualenv_in_the_project(site):
+    site.write({"test_a.py": """\
+import sys, only_in_the_virtualenv
+
+def test_where():
+    assert sys.prefix == "/home/ci/pytest_ci_project/venv"
+    assert sys.executable == "/home/ci/pytest_ci_project/venv/bin/python3"
+"""})
+    made = "python3 -m venv --system-site-packages --without-pip venv && echo > venv/lib/python3*/site-packages/only_in_the_virtualenv.py"
+    site.world.run(["sh", "-c", made.replace("echo >", "for d in venv/lib/python3*/site-packages; do echo >$d/only_in_the_virtualenv.py; done; :")],
+                   cwd="/home/ci/project", check=True)
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q")
+    assert result.returncode == 0, result
+    assert "//python=pytest_ci_project/venv/bin/python3" in site.run("plan", "--format=tx").stdout
+    named = site.run("run", "--cloud-max-processes=1", "--cloud-virtualenv-path=venv", "--cloud-chdir=elsewhere/x", "--", "-q", "-k", "nothing")
+    assert named.returncode == 5, named
+    for node in site.nodes:
+        assert (node.home / "elsewhere/x/venv/pyvenv.cfg").exists()
+
+
+def test_this_machine_alone_and_along(site):
+    site.write(SUITE)
+    alone = site.world.run([*site.argv("run", nodes=[]), "--cloud-max-processes=2", "--", "-q", "--junitxml=/home/ci/far.xml"],
+                           cwd="/home/ci/project")
+    assert outcomes(site.world.home / "far.xml")[1:] == ({"controller"}, {"/home/ci/project"}), alone
+    both = site.run("run", "--cloud-max-processes=1", "--", "-q", "--junitxml=/home/ci/far.xml", nodes=[":", site.nodes[0]])
+    assert outcomes(site.world.home / "far.xml")[1] == {"controller", "node1"}, both
+
+
+def test_no_ssh_for_this_machine_alone(site):
+    site.write(SUITE)
+    result = site.world.run([*site.argv("run", nodes=[]), "--cloud-max-processes=1", "--", "-q"], cwd="/home/ci/project",
+                            env={"PATH": "/home/ci/bin"})
+    assert result.returncode == 78 and "python3" in result.stderr
+    bin_dir = site.world.home / "bin"
+    bin_dir.mkdir(exist_ok=True)
+    for name in ("python3", "sh", "env"):
+        if not (bin_dir / name).is_symlink():
+            (bin_dir / name).symlink_to("/usr/bin/" + name)
+    result = site.world.run([*site.argv("run", nodes=[]), "--cloud-max-processes=1", "--", "-q"], cwd="/home/ci/project",
+                            env={"PATH": "/home/ci/bin"})
+    assert result.returncode == 1 and "1 failed" in result.stdout, result
+
+
+def test_as_cron_starts_it(site):
+    """stdin closed, no terminal, nothing but PATH, HOME and USER: the same as with all of them."""
+    site.write(SUITE)
+    bare = {"LOGNAME": None, "SHELL": None, "LANG": None, "TERM": None}
+    result = site.world.run(["sh", "-c", 'exec "$@" <&-', "sh", *site.argv("run", "--", "-q", "--junitxml=/home/ci/far.xml")],
+                            cwd="/home/ci/project", env=bare)
+    assert result.returncode == 1, result
+    seen, hosts, _ = outcomes(site.world.home / "far.xml")
+    assert len(seen) == COUNT and hosts == {"node1", "node2", "node3"}
+    assert "\r" not in result.stderr and "\033" not in result.stderr
+
+
+def test_worker_count_is_the_plan(site):
+    site.write({"test_a.py": "import pytest\n@pytest.mark.parametrize('x', range(30))\ndef test_one(x): pass\n"})
+    for node, mib, cores in zip(site.nodes, (2500, 9000, 500), (4, 3, 4)):
+        node.set_memory(available_mib=mib)
+        node.set_cores(cores)
+    plan = json.loads(site.run("plan", "--cloud-mem-per-process=1000", "--cloud-mem-reserve=100", "--format=json").stdout)
+    assert [(n["processes"], n["limited_by"], n["state"]) for n in plan["nodes"]] == [
+        (2, "memory", "ready"), (3, "cores", "ready"), (0, "memory", "unfit")]
+    assert len(plan["tx"]) == plan["processes"] == 5
+    result = site.run("run", "--cloud-mem-per-process=1000", "--cloud-mem-reserve=100", "--", "-v")
+    workers = set(re.findall(r"^\[(\S+)\]", result.stdout, re.M))
+    assert workers <= {"10.0.120.1_0", "10.0.120.1_1", "10.0.120.2_0", "10.0.120.2_1", "10.0.120.2_2"} and len(workers) > 2
+    assert "10.0.120.3 is left out (unfit): " in result.stderr
+
+
+def test_min_processes(site):
+    site.write(SUITE)
+    result = site.run("run", "--cloud-max-processes=1", "--cloud-min-processes=4")
+    assert result.returncode == 75
+    assert "room for 3 of the 4 processes that --cloud-min-processes asks for" in result.stderr
+    assert result.stdout == ""
+    for node in site.nodes:
+        assert not (node.home / "pytest_ci_project").exists()
+
+
+def test_user_addopts_with_n(site):
+    site.write({**SUITE, "pytest.ini": "[pytest]\ntestpaths = tests\naddopts = -n auto\n"})
+    site.run("run", "--cloud-max-processes=1", "--", "-q", "--junitxml=/home/ci/far.xml")
+    assert outcomes(site.world.home / "far.xml")[1] == {"node1", "node2", "node3"}
+
+
+# What goes wrong on the way.
+
+
+def test_bad_nodes_of_every_kind_do_not_stop_the_others(make_site):
+    site = make_site(nodes=3)
+    down, mute, changed, closed = (site.world.node() for _ in range(4))
+    bare = site.world.node(hide=("python3",))
+    full = site.world.node(home_mib=1)
+    chatty = site.world.node(bashrc="echo hello; echo world >&2\n")
+    nodes = [*site.world.nodes]
+    down.down()
+    mute.mute()
+    changed.new_host_key()
+    (closed.home / ".ssh/authorized_keys").write_text("")
+    site.write({**SUITE, "data/large": "x" * 3_000_000})
+    result = site.run("run", "--cloud-probe-timeout=4", "--cloud-max-processes=2", "--", "-q", "--junitxml=/home/ci/far.xml",
+                      nodes=nodes, timeout=90)
+    assert result.returncode == 1, result
+    seen, hosts, _ = outcomes(site.world.home / "far.xml")
+    assert len(seen) == COUNT and hosts == {"node1", "node2", "node3"}
+    for node, state, words in ((down, "offline", "(connecting|No route to host)"), (mute, "offline", "banner"), (changed, "refused", "host key changed"),
+                               (closed, "refused", "authentication refused"), (bare, "unfit", "python is missing"),
+                               (full, "failed", "No space left on device"), (chatty, "failed", "must be quiet")):
+        assert re.search(rf"^cloudplan: {re.escape(node.name)} is left out \({state}\): .*{words}", result.stderr, re.M), (
+            node.host, result.stderr)
+    assert result.elapsed < 30
+    down.up()
+    site.nodes = [*site.world.nodes]
+    site.assert_nothing_left()
+
+
+def test_sync_failed_everywhere(make_site):
+    site = make_site(nodes=2, home_mib=1)
+    site.write({"test_a.py": "def test_a(): pass\n", "large": "x" * 3_000_000})
+    result = site.run("run")
+    assert result.returncode == 74
+    assert "the sync failed on every node" in result.stderr and "No space left" in result.stderr
+    assert "test session starts" not in result.stdout
+
+
+def test_a_foreign_directory_is_never_touched(site):
+    site.write({"test_a.py": "def test_a(): pass\n"})
+    first, second, _ = site.nodes
+    precious = first.home / "pytest_ci_project"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("ten years")
+    (second.home / "pytest_ci_project").symlink_to("/home/ci/.ssh")
+    result = site.run("run", "--", "-q")
+    assert result.returncode == 0
+    assert [p.name for p in precious.iterdir()] == ["thesis.txt"]
+    assert (second.home / ".ssh/authorized_keys").exists()
+    (second.home / "pytest_ci_project").unlink()
+    for node in (first, second):
+        assert re.search(rf"{re.escape(node.name)} is left out \(unfit\): pytest_ci_project .*not made by cloudplan", result.stderr), result.stderr
+
+
+def test_sync_is_exact(site):
+    site.write({"test_a.py": "def test_a(): pass\n", "old.py": "", "d/x.py": "", ".git/HEAD": "x", "__pycache__/j.pyc": "", "with 'quote {}/a b.txt": "1",
+                ".hidden": "1", "skip.log": "", "CVS/Root": ""})
+    assert site.run("sync", "--rsyncignore=*.log").returncode == 0
+
+    def there(node):
+        base = node.home / "pytest_ci_project"
+        return sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file())
+
+    expected = [".cloudplan", ".hidden", "d/x.py", "old.py", "test_a.py", "with 'quote {}/a b.txt"]
+    assert [there(n) for n in site.nodes] == [expected] * 3
+    # Orphans go; what changed within the same second, at the same size, comes along.
+    before = (site.project / "test_a.py").stat().st_mtime_ns
+    (site.project / "test_a.py").write_text("def test_b(): pass\n")
+    os.utime(site.project / "test_a.py", ns=(before + 1000, before - before % 1_000_000_000 + (before + 1) % 1_000_000_000))
+    (site.project / "old.py").unlink()
+    (site.nodes[0].home / "pytest_ci_project/stale.py").write_text("")
+    assert site.run("sync", "--rsyncignore=*.log").returncode == 0
+    expected.remove("old.py")
+    assert [there(n) for n in site.nodes] == [expected] * 3
+    for node in site.nodes:
+        assert (node.home / "pytest_ci_project/test_a.py").read_text() == "def test_b(): pass\n"
+
+
+def test_rsyncdir(site):
+    site.write({"src/a.py": "", "src/deep/b.py": "", "tests/test_a.py": "def test_a(): pass\n", "huge/blob": "x"})
+    outside = site.world.home / "lib"
+    outside.mkdir(exist_ok=True)
+    (outside / "c.py").write_text("")
+    assert site.run("sync").returncode == 0
+    result = site.run("sync", "--rsyncdir=src/deep", "--rsyncdir=tests", "--rsyncdir=/home/ci/lib")
+    assert result.returncode == 0, result
+    base = site.nodes[0].home / "pytest_ci_project"
+    assert sorted(str(p.relative_to(base)) for p in base.rglob("*") if p.is_file()) == [
+        ".cloudplan", "lib/c.py", "src/deep/b.py", "tests/test_a.py"]
+    bad = site.run("sync", "--rsyncdir=nowhere")
+    assert bad.returncode == 64 and bad.stderr.splitlines()[-1] == "cloudplan: --rsyncdir=nowhere: No such file or directory"
+
+
+def test_bandwidth_limit_and_one_at_a_time(site):
+    """rsync is told both: 200 KiB at 100 KiB/s for each of three nodes, one after the other, take at least three seconds."""
+    site.write({"blob": os.urandom(150 * 1024).hex()})
+    slow = site.run("sync", "--cloud-rsync-bandwidth-limit=100", "--cloud-rsync-max-processes=1", timeout=60)
+    assert slow.returncode == 0
+    clean_copy = site.run("sync", "--cloud-rsync-bandwidth-limit=0")
+    assert clean_copy.returncode == 0
+    assert slow.elapsed > 3 > clean_copy.elapsed
+
+
+def test_cipher_is_a_preference(make_site):
+    site = make_site(nodes=1)
+    plain = site.world.node(sshd_config="Ciphers aes256-ctr\n")
+    site.write({"a": "1"})
+    assert site.run("sync", "--cloud-rsync-cipher=aes128-gcm@openssh.com", nodes=[site.nodes[0], plain]).returncode == 0
+    assert (plain.home / "pytest_ci_project/a").exists()
+
+
+def test_a_connection_that_breaks_during_the_sync_is_tried_again(make_site):
+    site = make_site(nodes=1)
+    site.write({"blob": os.urandom(1024 * 1024).hex()})
+    node = site.nodes[0]
+    running = site.popen("sync", "--cloud-rsync-bandwidth-limit=400")
+    wait_until(lambda: any("rsync --server" in line for _, line in node.processes()), what="rsync to run on the node")
+    node.sshd_stop()
+    node.sshd_start()
+    out, err = site.finish(running, timeout=60)
+    assert running.returncode == 0, err
+    assert (node.home / "pytest_ci_project/blob").read_text() == (site.project / "blob").read_text()
+
+
+# Signals, and what is left.
+
+SLOW = {"test_slow.py": """\
+import subprocess, time, pathlib, pytest
+
+@pytest.mark.parametrize("x", range(8))
+def test_slow(x):
+    subprocess.Popen(["sleep", "1000"])
+    pathlib.Path(f"started-{x}").touch()
+    time.sleep(1000)
+"""}
+
+
+def start_slow(site):
+    site.write(SLOW)
+    running = site.popen("run", "--cloud-max-processes=2", "--", "-q")
+    for node in site.nodes:
+        wait_until(lambda n=node: len(list((n.home / "pytest_ci_project").glob("started-*"))) == 2, timeout=30, what="tests to run")
+    return running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_engine_in_order(site, number):
+    running = start_slow(site)
+    running.send_signal(number)
+    out, err = site.finish(running, timeout=30)
+    assert running.returncode == 128 + number, (out, err)
+    assert "KeyboardInterrupt" in out or "no tests ran" in out
+
+
+def test_a_second_signal_ends_at_once(site):
+    running = start_slow(site)
+    running.send_signal(signal.SIGTERM)
+    # Two signals within half a second are one wish (timeout(1) sends two): the second comes after that.
+    first = time.monotonic()
+    wait_until(lambda: time.monotonic() > first + 0.6, what="half a second to pass")
+    running.send_signal(signal.SIGTERM)
+    out, err = site.finish(running, timeout=10)
+    assert running.returncode == 128 + signal.SIGTERM, (out, err)
+    assert time.monotonic() - first < 4
+
+
+def test_kill_9_leaves_nothing(site):
+    running = start_slow(site)
+    running.kill()
+    running.communicate(timeout=10)
+    for node in site.nodes:
+        wait_until(lambda n=node: not n.processes(), timeout=20, what="the node to be empty")
+    wait_until(lambda: not site.world.processes(), timeout=20, what="the controller to be empty")
+    # Its directory of sockets cannot be removed by a process that is no more; nothing in it is alive.
+    for path in (site.world.controller.root / "tmp").glob("cloudplan*"):
+        assert path.stat().st_mode & 0o777 == 0o700
+        __import__("shutil").rmtree(path)
+
+
+def test_control_c_at_a_terminal(site):
+    site.write(SLOW)
+    running = site.popen("run", "--cloud-max-processes=2", "--", "-q", pty=True)
+    for node in site.nodes:
+        wait_until(lambda n=node: len(list((n.home / "pytest_ci_project").glob("started-*"))) == 2, timeout=30, what="tests to run")
+    out, _ = site.finish(running, b"\x03")
+    assert running.returncode == 128 + signal.SIGINT, out
+    # The terminal has told pytest already: it is not told a second time, which would cut its report.
+    assert "no tests ran" in out and out.count("!!! KeyboardInterrupt !!!") == 1
+
+
+def test_interrupted_during_the_sync(site):
+    site.write({"blob": os.urandom(1024 * 1024).hex(), "test_a.py": "def test_a(): pass\n"})
+    running = site.popen("run", "--cloud-rsync-bandwidth-limit=100")
+    wait_until(lambda: any("rsync --server" in line for _, line in site.nodes[0].processes()), what="rsync to run")
+    running.terminate()
+    out, err = site.finish(running, timeout=15)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "Terminated while copying" in err and "test session" not in out
+
+
+def test_progress_on_a_terminal_and_in_a_log(site):
+    site.write({"blob": os.urandom(400 * 1024).hex()})
+    shown = site.world.run_pty(site.argv("sync", "--cloud-rsync-bandwidth-limit=400"), cwd="/home/ci/project").stdout
+    assert re.search(r"copying: \d of 3 nodes done; [\d.]+ .?i?B.* at [\d.]+ .?i?B/s", shown), shown
+    assert re.search(r"\d+:\d\d left", shown)
+    (site.project / "blob").write_text(os.urandom(400 * 1024).hex())
+    log = site.run("sync", "--cloud-rsync-bandwidth-limit=400")
+    assert "\r" not in log.stderr and len(log.stderr.splitlines()) < 5
+
+
+def test_tools_that_are_missing(site):
+    site.write({"test_a.py": "def test_a(): pass\n"})
+    bin_dir = site.world.home / "bin2"
+    bin_dir.mkdir(exist_ok=True)
+    for name in ("python3", "sh", "ssh", "rsync", "env", "perl"):
+        if not (bin_dir / name).is_symlink():
+            (bin_dir / name).symlink_to("/usr/bin/" + name)
+    result = site.run("run", env={"PATH": "/home/ci/bin2"})
+    assert result.returncode == 78 and result.stderr.startswith("cloudplan: parallel: not found; GNU parallel is needed")
+    (bin_dir / "parallel").write_text("#!/bin/sh\necho parallel from moreutils\n")
+    (bin_dir / "parallel").chmod(0o755)
+    result = site.run("run", env={"PATH": "/home/ci/bin2"})
+    assert result.returncode == 78 and "moreutils" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    (bin_dir / "parallel").unlink()
+    assert sys.version_info >= (3,)
+
+
+def test_own_xspecs_come_along(site):
+    site.write(SUITE)
+    args = ["--cloud-max-processes=1", "--tx=popen//id=mine", "-n", "2"]
+    assert json.loads(site.run("plan", "--format=json", *args, nodes=[site.nodes[0]]).stdout)["tx"] == [
+        "ssh=ci@10.0.120.1//id=10.0.120.1_0//chdir=pytest_ci_project//python=python3", "popen//id=mine", "2*popen"]
+    result = site.run("run", *args, "--", "-v", "-p", "no:randomly", nodes=[site.nodes[0]])
+    assert {"10.0.120.1_0", "mine"} < set(re.findall(r"^\[(\S+)\]", result.stdout, re.M)), result.stdout[:3000]
+
+
+def test_min_processes_after_a_failed_sync(make_site):
+    site = make_site(nodes=1)
+    full = site.world.node(home_mib=1)
+    site.write({**SUITE, "data/large": "x" * 3_000_000})
+    result = site.run("run", "--cloud-max-processes=1", "--cloud-min-processes=2", nodes=[site.nodes[0], full])
+    assert result.returncode == 75 and "after the sync" in result.stderr
+    assert "test session" not in result.stdout
