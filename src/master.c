@@ -42,6 +42,7 @@ struct master {
     enum master_state state;
     struct child child;
     unsigned tries;
+    uint32_t processes; /* the node's share: kept while it is out */
     long long retry_at; /* while MASTER_WAITING */
     size_t written; /* of the guard's script */
     char out[WORDS_MAX], words[WORDS_MAX];
@@ -151,23 +152,31 @@ static int start(struct masters *ms, struct master *m, struct error *err)
     return 0;
 }
 
-/* Reads into a buffer that keeps its first bytes; false at the end of the stream. */
-static bool read_into(int fd, char *buf, size_t *len)
+/* Reads what is there into a buffer that keeps the latest bytes; closes *fd at the end of the stream.  A
+ * node that never stops talking is left for the next turn of the loop. */
+static void read_into(int *fd, char *buf, size_t *len)
 {
-    char drop[4096];
-    for (;;) {
-        size_t room = WORDS_MAX - 1 - *len;
-        ssize_t n = room ? read(fd, buf + *len, room) : read(fd, drop, sizeof drop);
-        if (n <= 0)
-            return n < 0 && (errno == EAGAIN || errno == EINTR);
-        if (room)
-            *len += (size_t)n;
+    for (int turn = 0; *fd >= 0 && turn < 64; turn++) {
+        if (*len == WORDS_MAX - 1) {
+            *len = WORDS_MAX / 2;
+            memmove(buf, buf + WORDS_MAX - 1 - *len, *len);
+        }
+        ssize_t n = read(*fd, buf + *len, WORDS_MAX - 1 - *len);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            close(*fd);
+            *fd = -1; /* poll() passes over it; SIGCHLD tells of the child's end */
+            return;
+        }
+        *len += (size_t)n;
         buf[*len] = '\0';
     }
 }
 
 static void drop(struct master *m, enum node_state state, const char *reason)
 {
+    m->processes = m->node->processes;
     node_set(m->node, state, "%s", reason);
     child_end(&m->child, 0);
     m->state = MASTER_NONE;
@@ -189,20 +198,25 @@ static void advance(struct masters *ms, struct master *m)
 {
     while (m->child.in >= 0 && m->written < ms->script_len) {
         ssize_t n = write(m->child.in, ms->script + m->written, ms->script_len - m->written);
-        if (n <= 0)
-            break; /* full, or it has ended: its words follow */
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
+        if (n < 0) { /* it has ended: its words follow */
+            close(m->child.in);
+            m->child.in = -1;
+            break;
+        }
         m->written += (size_t)n;
     }
-    bool open = read_into(m->child.out, m->out, &m->out_len);
-    read_into(m->child.err, m->words, &m->words_len);
+    read_into(&m->child.out, m->out, &m->out_len);
+    read_into(&m->child.err, m->words, &m->words_len);
     const char *line = guard_line(ms, m);
     if (line && !strcmp(line, "ok")) {
         m->state = MASTER_OPEN;
     } else if (line) {
         drop(m, NODE_UNFIT, line);
-    } else if (!open && child_ended(&m->child)) {
+    } else if (m->child.out < 0 && child_ended(&m->child)) {
         char reason[ERROR_TEXT_MAX];
-        read_into(m->child.err, m->words, &m->words_len);
+        read_into(&m->child.err, m->words, &m->words_len);
         enum node_state state = ssh_failure(m->words, reason);
         bool cut = state == NODE_OFFLINE && strstr(m->words, "kex_exchange_identification");
         drop(m, state, reason);
@@ -231,9 +245,11 @@ static int wait_open(struct masters *ms, struct error *err)
             if (m->state == MASTER_OPENING)
                 advance(ms, m);
             if (m->state == MASTER_WAITING && m->retry_at <= clock_ms()) {
-                if (start(ms, m, err))
-                    goto out;
                 node_set(m->node, NODE_READY, "%s", "");
+                m->node->processes = m->processes;
+                struct error why = ERROR_INIT;
+                if (start(ms, m, &why))
+                    drop(m, NODE_FAILED, why.text);
             }
             waiting = waiting || m->state == MASTER_WAITING;
             if (m->state != MASTER_OPENING)
@@ -256,7 +272,6 @@ static int wait_open(struct masters *ms, struct error *err)
         poll(fds, n, left < pause ? (int)left : pause);
         child_events_clear();
     }
-out:
     for (size_t i = 0; result == 0 && i < ms->count; i++)
         if (ms->masters[i].state == MASTER_OPENING) {
             char reason[100];
@@ -336,9 +351,14 @@ void masters_close(struct masters *ms, int grace_ms)
             ms->masters[i].child.in = -1;
         }
     for (size_t i = 0; i < ms->count; i++) {
-        long long left = end - clock_ms();
-        if (left > 0)
-            child_wait(&ms->masters[i].child, (int)left);
+        unsigned signals = child_signal_count();
+        long long left;
+        /* Another signal: the user does not want to wait. */
+        while ((left = end - clock_ms()) > 0 && !child_ended(&ms->masters[i].child)) {
+            child_wait(&ms->masters[i].child, left < 100 ? (int)left : 100);
+            if (child_signal_count() > signals)
+                end = 0;
+        }
     }
     for (size_t i = 0; i < ms->count; i++)
         child_kill(&ms->masters[i].child, SIGTERM);

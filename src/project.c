@@ -45,8 +45,8 @@ static const char *unsafe(const char *path)
     if (strstr(path, "//"))
         return "holds \"//\"";
     size_t first = strcspn(path, "/");
-    if (*path == '-' || memchr(path, '=', first))
-        return "a shell would not take it for a path";
+    if (*path == '-' || *path == ':' || memchr(path, '=', first))
+        return "a shell or rsync would not take it for a path";
     return NULL;
 }
 

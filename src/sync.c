@@ -11,6 +11,7 @@
 #include "rundir.h"
 #include "syncout.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 #define ROUNDS 3          /* one, and two more for nodes whose connection broke */
 #define TICK_MS 250       /* how often the progress is looked at */
 #define TAIL_BYTES 4096   /* of an output: its end is what counts */
-#define JOBLOG_BYTES (4 * 1024 * 1024)
+#define JOBLOG_RECORD 256 /* bytes of a joblog's record beside the command, at most */
 
 struct job {
     struct node *node;
@@ -38,6 +39,8 @@ struct sync {
     struct job *jobs;
     size_t count;
     char *list, *joblog;
+    size_t list_bytes;
+    int *round; /* exit statuses of this round's jobs, in order */
     long long started;
 };
 
@@ -91,12 +94,20 @@ int sync_check_tools(struct error *err)
     return 0;
 }
 
+/* Fills s->round.  Numbers in the joblog count the jobs of this round; each record repeats its command. */
+static void read_joblog(struct sync *s)
+{
+    size_t len = 0;
+    char *joblog = read_tail(s->joblog, s->list_bytes + (s->count + 1) * JOBLOG_RECORD, &len);
+    joblog_read(joblog ? joblog : "", len, s->round, s->count);
+    free(joblog);
+}
+
 static void report_progress(struct sync *s)
 {
     struct sync_progress progress = {.nodes_total = s->count, .elapsed_ms = clock_ms() - s->started};
-    size_t len = 0, measured = 0;
-    char *joblog = read_tail(s->joblog, JOBLOG_BYTES, &len);
-    unsigned seq = 0;
+    size_t measured = 0, seq = 0;
+    read_joblog(s);
     for (size_t i = 0; i < s->count; i++) {
         struct job *job = &s->jobs[i];
         size_t tail_len = 0;
@@ -108,8 +119,7 @@ static void report_progress(struct sync *s)
             job->total = percent ? bytes / percent * 100 : 0;
         }
         free(tail);
-        /* Numbers in the joblog count the jobs of this round. */
-        int status = job->status == -1 ? joblog_status(joblog ? joblog : "", len, ++seq) : job->status;
+        int status = job->status == -1 ? s->round[seq++] : job->status;
         if (status == 0 || status == 24)
             progress.nodes_done++;
         else if (status > 0)
@@ -118,7 +128,6 @@ static void report_progress(struct sync *s)
         progress.bytes_total += job->total > job->bytes ? job->total : job->bytes;
         measured += job->total != 0 || status >= 0;
     }
-    free(joblog);
     if (measured < s->count)
         progress.bytes_total = 0;
     if (s->params->progress)
@@ -150,8 +159,23 @@ static int write_list(struct sync *s, struct error *err)
         result = error_errno(err, "sync");
     if (!result)
         result = rundir_write(s->params->rundir, "sync.list", text, len, err);
+    s->list_bytes = len;
     free(text);
     return result;
+}
+
+/* Keeps the first bytes, drops the rest: a full pipe would stop GNU parallel. */
+static void read_words(int *fd, char *words, size_t *len, size_t max)
+{
+    char drop[4096];
+    bool room = *len < max;
+    ssize_t n = room ? read(*fd, words + *len, max - *len) : read(*fd, drop, sizeof drop);
+    if (n > 0 && room)
+        *len += (size_t)n;
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        close(*fd);
+        *fd = -1; /* poll() passes over it */
+    }
 }
 
 static int run_parallel(struct sync *s, struct error *err)
@@ -173,15 +197,10 @@ static int run_parallel(struct sync *s, struct error *err)
     long long tick = clock_ms();
     while (!child_ended(&child)) {
         struct pollfd fds[2] = {{child_events_fd(), POLLIN, 0}, {child.err, POLLIN, 0}};
-        poll(fds, words_len < sizeof words - 1 ? 2 : 1, TICK_MS);
+        poll(fds, 2, TICK_MS);
         child_events_clear();
-        if (fds[1].revents && words_len < sizeof words - 1) {
-            ssize_t n = read(child.err, words + words_len, sizeof words - 1 - words_len);
-            if (n > 0)
-                words_len += (size_t)n;
-            else if (n == 0)
-                poll(NULL, 0, 10); /* its end is near */
-        }
+        if (fds[1].revents)
+            read_words(&child.err, words, &words_len, sizeof words - 1);
         if (child_signal()) {
             child_end(&child, 2000);
             return error_set(err, STATUS_SIGNAL + child_signal(), "%s while copying", strsignal(child_signal()));
@@ -204,14 +223,13 @@ static int run_parallel(struct sync *s, struct error *err)
 /* How each job of the round ended; returns how many are worth another try. */
 static size_t read_results(struct sync *s, bool last)
 {
-    size_t len = 0, again = 0;
-    char *joblog = read_tail(s->joblog, JOBLOG_BYTES, &len);
-    unsigned seq = 0;
+    size_t again = 0, seq = 0;
+    read_joblog(s);
     for (size_t i = 0; i < s->count; i++) {
         struct job *job = &s->jobs[i];
         if (job->status != -1)
             continue;
-        int status = joblog_status(joblog ? joblog : "", len, ++seq);
+        int status = s->round[seq++];
         enum rsync_verdict verdict = status < 0 ? RSYNC_FAILED : rsync_verdict(status);
         if (verdict == RSYNC_RETRY && !last) {
             again++;
@@ -235,7 +253,6 @@ static size_t read_results(struct sync *s, bool last)
             node_set(job->node, NODE_FAILED, "sync failed, rsync status %d: %.400s", job->status,
                      *words ? words : "it said nothing");
     }
-    free(joblog);
     return again;
 }
 
@@ -264,9 +281,10 @@ static int copy(struct sync *s, struct error *err)
 static int make_jobs(struct sync *s, struct node_list *list, struct error *err)
 {
     s->jobs = calloc(list->count ? list->count : 1, sizeof *s->jobs);
+    s->round = calloc(list->count ? list->count : 1, sizeof *s->round);
     s->list = path_join(s->params->rundir, "sync.list");
     s->joblog = path_join(s->params->rundir, "sync.joblog");
-    if (!s->jobs || !s->list || !s->joblog)
+    if (!s->jobs || !s->round || !s->list || !s->joblog)
         return error_errno(err, "sync");
     for (size_t i = 0; i < list->count; i++) {
         if (list->nodes[i].state != NODE_READY || list->nodes[i].local)
@@ -304,6 +322,7 @@ out:
         free(s.jobs[i].errors);
     }
     free(s.jobs);
+    free(s.round);
     free(s.list);
     free(s.joblog);
     rsync_rules_destroy(s.rules);

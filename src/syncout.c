@@ -80,16 +80,6 @@ static bool next_job(const char **text, const char *end, uint64_t *seq, int *sta
     return false; /* the last line may still be in the making */
 }
 
-int joblog_status(const char *text, size_t len, unsigned seq)
-{
-    int status, found = -1;
-    uint64_t n;
-    for (const char *end = text + len; next_job(&text, end, &n, &status);)
-        if (n == seq)
-            found = status;
-    return found;
-}
-
 void joblog_read(const char *text, size_t len, int *status, size_t count)
 {
     int one;

@@ -14,12 +14,9 @@
  * records separated by carriage returns or newlines (rsync(1), --info=progress2 --no-human-readable). */
 bool rsync_progress(const char *text, size_t len, uint64_t *bytes, unsigned *percent);
 
-/* The exit status of job seq (1...) in a joblog; the last line for that number counts.  Format: a
- * header line, then tab-separated Seq Host Starttime JobRuntime Send Receive Exitval Signal Command
- * (parallel(1), --joblog).  A job that a signal killed has 128 + signal.  -1: not there. */
-int joblog_status(const char *text, size_t len, unsigned seq);
-
-/* The same for the jobs 1 to count at once: status[seq - 1], -1 where the job is not there. */
+/* The exit statuses of jobs 1 to count in a joblog: status[seq - 1], -1 where the job is not there; the
+ * last line for a number counts.  Format: a header line, then tab-separated Seq Host Starttime
+ * JobRuntime Send Receive Exitval Signal Command (parallel(1), --joblog).  A job that a signal killed has 128 + signal. */
 void joblog_read(const char *text, size_t len, int *status, size_t count);
 
 /* The most telling line of rsync's diagnostics: cleaned, without the final newline. */

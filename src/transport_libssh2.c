@@ -58,6 +58,7 @@ struct conversation {
     size_t written;
     char words[256]; /* the node's diagnostics, for an answer that never came */
     size_t words_len;
+    size_t diagnostics; /* bytes of them, all in all */
 };
 
 static void enter(struct conversation *c, enum phase phase)
@@ -311,8 +312,9 @@ static enum transport_result check_host_key(struct conversation *c)
 
 static enum transport_result key_exchange(struct conversation *c)
 {
-    if (!c->session && start_session(c) != TRANSPORT_WAIT)
-        return TRANSPORT_FALLBACK;
+    enum transport_result started = c->session ? TRANSPORT_WAIT : start_session(c);
+    if (started != TRANSPORT_WAIT)
+        return started;
     int rc = libssh2_session_handshake(c->session, c->fd);
     char words[200];
     switch (rc) {
@@ -501,6 +503,8 @@ static enum transport_result read_answer(struct conversation *c)
         }
         /* Undrained diagnostics stop the session once the window is full. */
         e = libssh2_channel_read_stderr(c->channel, buf, sizeof buf);
+        if (e > 0 && (c->diagnostics += (size_t)e) > FACTS_ANSWER_MAX)
+            return fail(c, NODE_FAILED, "answer malformed: more than %d KiB of diagnostics", FACTS_ANSWER_MAX / 1024);
         if (e > 0 && c->words_len < sizeof c->words) {
             size_t room = sizeof c->words - c->words_len, take = (size_t)e < room ? (size_t)e : room;
             memcpy(c->words + c->words_len, buf, take);

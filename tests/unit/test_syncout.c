@@ -119,7 +119,6 @@ static void test_joblog(void **state)
         size_t len = strlen(table[i].text);
         char *copy = exact(table[i].text, len);
         int all[2] = {99, 99};
-        assert_int_equal(joblog_status(copy, len, table[i].seq), table[i].status);
         joblog_read(copy, len, all, 2);
         assert_int_equal(all[table[i].seq - 1], table[i].status);
         joblog_read(copy, len, all, 0);
@@ -127,7 +126,9 @@ static void test_joblog(void **state)
     }
     static const char nul[] = HEADER "1\0\t:\n" JOB("1", "7", "0");
     char *copy = exact(nul, sizeof nul - 1);
-    assert_int_equal(joblog_status(copy, sizeof nul - 1, 1), 7);
+    int one = 99;
+    joblog_read(copy, sizeof nul - 1, &one, 1);
+    assert_int_equal(one, 7);
     free(copy);
 }
 
