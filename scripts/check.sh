@@ -45,8 +45,8 @@ tests() {
         /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
         /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
         /^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
-        /^=+ .*(passed|failed|error).* in [0-9.]+s/ {
-            for (i = 2; i <= NF; i++) {
+        /(passed|failed|error).* in [0-9.]+s/ {
+            for (i = 1; i <= NF; i++) {
                 if ($i ~ /^passed/) p += $(i - 1)
                 if ($i ~ /^(failed|errors?)/) f += $(i - 1)
             }

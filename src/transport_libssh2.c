@@ -5,10 +5,10 @@
  * cannot do ends in TRANSPORT_FALLBACK, never in a guess: the OpenSSH client
  * then does that node.  Blocking calls of libssh2 (its agent, its known_hosts) are not used.
  */
-#include "agent.h"
-#include "identity.h"
 #include "known_hosts.h"
+#include "libssh2_auth.h"
 #include "libssh2_shared.h"
+#include "libssh2_trust.h"
 #include "sshconf.h"
 #include "transport.h"
 
@@ -48,11 +48,7 @@ struct conversation {
     LIBSSH2_CHANNEL *channel;
 
     struct known_host *known;
-    const struct identity_list *identities; /* borrowed from shared */
-    struct agent *agent;                    /* borrowed from shared; NULL: none */
-    struct agent_request *request;
-    size_t identity; /* the one being tried */
-    bool authenticated;
+    struct auth auth; /* identities and agent are borrowed from shared */
     char offers[128]; /* the methods that the node offers */
 
     size_t written;
@@ -193,121 +189,39 @@ void transport_libssh2_connected(CURL *easy, CURLcode result)
     drop_easy(c);
 }
 
-/* Keeps of a comma-separated preference list what libssh2 supports; types known for the host first.  -1: nothing
- * is left. */
-static int prefer(struct conversation *c, int method, const char *wanted, bool host_keys)
-{
-    const char **algs = NULL;
-    int n = libssh2_session_supported_algs(c->session, method, &algs), result = -1;
-    char *list = n > 0 ? malloc(strlen(wanted) + 1) : NULL;
-    if (!list)
-        goto out;
-    size_t len = 0;
-    for (int round = host_keys ? 0 : 1; round < 2; round++)
-        for (const char *p = wanted; *p;) {
-            size_t word = strcspn(p, ",");
-            for (int i = 0; i < n; i++) {
-                if (strlen(algs[i]) != word || strncmp(algs[i], p, word))
-                    continue;
-                if (host_keys && (known_host_has_type(c->known, algs[i]) != 0) != (round == 0))
-                    continue;
-                len += (size_t)sprintf(list + len, "%s%.*s", len ? "," : "", (int)word, p);
-                break;
-            }
-            p += word + (p[word] == ',');
-        }
-    if (len)
-        result = libssh2_session_method_pref(c->session, method, list);
-out:
-    free(list);
-    libssh2_free(c->session, algs);
-    return result;
-}
-
 static enum transport_result start_session(struct conversation *c)
 {
-    const struct sshconf *conf = c->node->conf;
-    const struct {
-        int method;
-        const char *wanted;
-        const char *name;
-    } methods[] = {
-        {LIBSSH2_METHOD_KEX, conf->kexalgorithms, "key exchange"},
-        {LIBSSH2_METHOD_HOSTKEY, conf->hostkeyalgorithms, "host key"},
-        {LIBSSH2_METHOD_CRYPT_CS, conf->ciphers, "cipher"},
-        {LIBSSH2_METHOD_CRYPT_SC, conf->ciphers, "cipher"},
-        {LIBSSH2_METHOD_MAC_CS, conf->macs, "MAC"},
-        {LIBSSH2_METHOD_MAC_SC, conf->macs, "MAC"},
-    };
     c->session = libssh2_session_init_ex(NULL, NULL, NULL, c);
     if (!c->session)
         return fail(c, NODE_FAILED, "libssh2: no memory");
     libssh2_session_set_blocking(c->session, 0);
     libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_RECV, (void *)receive);
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (prefer(c, methods[i].method, methods[i].wanted, methods[i].method == LIBSSH2_METHOD_HOSTKEY)) {
-            char why[100];
-            snprintf(why, sizeof why, "no configured %s algorithm that libssh2 has", methods[i].name);
-            return fall_back(c, why);
-        }
-    return TRANSPORT_WAIT;
-}
-
-static size_t read_u32(const unsigned char *p)
-{
-    return (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
-}
-
-/* Whether a key of the same type as this one (wire format: the type is its first string) is known. */
-static bool has_key_type(const struct conversation *c, const char *key, size_t len)
-{
-    char type[64];
-    size_t n = len > 4 ? read_u32((const unsigned char *)key) : 0;
-    if (n == 0 || n >= sizeof type || n > len - 4)
-        return false;
-    memcpy(type, key + 4, n);
-    type[n] = '\0';
-    return known_host_has_type(c->known, type) != 0;
+    const char *lacking = trust_algorithms(c->session, c->node->conf, c->known);
+    if (!lacking)
+        return TRANSPORT_WAIT;
+    char why[100];
+    snprintf(why, sizeof why, "no configured %s algorithm that libssh2 has", lacking);
+    return fall_back(c, why);
 }
 
 static enum transport_result check_host_key(struct conversation *c)
 {
-    const struct sshconf *conf = c->node->conf;
     size_t len;
     int type;
-    const char *key = libssh2_session_hostkey(c->session, &len, &type), *where = "";
-    char print[64];
+    const char *key = libssh2_session_hostkey(c->session, &len, &type);
+    char reason[ERROR_TEXT_MAX];
     if (!key)
         return fail(c, NODE_FAILED, "the node showed no host key");
-    known_fingerprint((const unsigned char *)key, len, print);
-    enum known_result known = known_host_check(c->known, (const unsigned char *)key, len, &where);
-    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA). */
-    if ((known == KNOWN_ABSENT || known == KNOWN_CHANGED) && known_host_count(c->known) && !has_key_type(c, key, len))
-        return fall_back(c, "known_hosts has other types of host key than libssh2 and the node agree on");
-    bool strict = !strcmp(conf->stricthostkeychecking, "ask") || !strcmp(conf->stricthostkeychecking, "true") ||
-                  !strcmp(conf->stricthostkeychecking, "yes");
-    bool accept_new = !strcmp(conf->stricthostkeychecking, "accept-new");
-    switch (known) {
-    case KNOWN_MATCH:
+    switch (trust_host_key(c->node->conf, c->known, (const unsigned char *)key, len, reason)) {
+    case TRUST_ACCEPT:
         enter(c, METHODS);
         return TRANSPORT_WAIT;
-    case KNOWN_ABSENT:
-        if (!strict)
-            return fall_back(c, "StrictHostKeyChecking lets OpenSSH add the new host key");
-        return fail(c, NODE_REFUSED, "host key unknown: %s is not in known_hosts; ssh to the node once, or use ssh-keyscan",
-                    print);
-    case KNOWN_CHANGED:
-        if (!strict && !accept_new)
-            return fall_back(c, "StrictHostKeyChecking is off: OpenSSH decides on the changed host key");
-        return fail(c, NODE_REFUSED,
-                    "host key changed: %s is not the one in known_hosts%s%s; if the node was set up anew: ssh-keygen -R",
-                    print, *where ? " " : "", where);
-    case KNOWN_REVOKED:
-        return fail(c, NODE_REFUSED, "host key revoked: known_hosts marks it @revoked%s%s", *where ? ", " : "", where);
-    case KNOWN_UNSURE:
+    case TRUST_REFUSE:
+        return fail(c, NODE_REFUSED, "%s", reason);
+    case TRUST_OPENSSH:
         break;
     }
-    return fall_back(c, "a line of known_hosts that only OpenSSH understands");
+    return fall_back(c, reason);
 }
 
 static enum transport_result key_exchange(struct conversation *c)
@@ -343,39 +257,6 @@ static enum transport_result key_exchange(struct conversation *c)
     }
 }
 
-/* Signs with the agent.  Called by libssh2 again and again until it does not say EAGAIN. */
-static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len, const unsigned char *data,
-                           size_t data_len, void **abstract)
-{
-    struct conversation *c = *abstract;
-    const struct identity *id = &c->identities->ids[c->identity];
-    (void)session;
-    if (!c->request)
-        c->request = agent_sign(c->agent, id->blob, id->blob_len, data, data_len);
-    enum agent_state state = c->request ? agent_request_state(c->request) : AGENT_REFUSED;
-    if (state == AGENT_WAITING)
-        return LIBSSH2_ERROR_EAGAIN;
-    int result = LIBSSH2_ERROR_AUTHENTICATION_FAILED;
-    size_t len;
-    const unsigned char *wire = state == AGENT_SIGNED ? agent_request_signature(c->request, &len) : NULL;
-    if (wire && len > 8) {
-        /* string type, string signature: libssh2 wants what is inside the second. */
-        size_t type_len = read_u32(wire);
-        if (type_len <= len - 8) {
-            const unsigned char *blob = wire + 4 + type_len;
-            size_t blob_len = read_u32(blob);
-            if (blob_len == len - 8 - type_len && (*sig = malloc(blob_len))) {
-                memcpy(*sig, blob + 4, blob_len);
-                *sig_len = blob_len;
-                result = 0;
-            }
-        }
-    }
-    agent_request_destroy(c->request);
-    c->request = NULL;
-    return result;
-}
-
 static enum transport_result ask_methods(struct conversation *c)
 {
     const char *user = c->node->conf->user;
@@ -401,47 +282,33 @@ static enum transport_result ask_methods(struct conversation *c)
 static enum transport_result not_let_in(struct conversation *c)
 {
     const struct sshconf *conf = c->node->conf;
-    if (c->identities->skipped)
-        return fall_back(c, c->identities->skipped_why);
+    if (c->auth.identities->skipped)
+        return fall_back(c, c->auth.identities->skipped_why);
     if ((conf->gssapi && strstr(c->offers, "gssapi")) || (conf->hostbased && strstr(c->offers, "hostbased")))
         return fall_back(c, "an authentication method that only OpenSSH has");
     return fail(c, NODE_REFUSED, "authentication refused for %s: tried %zu key%s; the node takes %s", conf->user,
-                c->identities->count, c->identities->count == 1 ? "" : "s", c->offers);
+                c->auth.identities->count, c->auth.identities->count == 1 ? "" : "s", c->offers);
 }
 
 static enum transport_result authenticate(struct conversation *c)
 {
-    const char *user = c->node->conf->user;
-    size_t user_len = strlen(user);
     char words[200];
     if (!strstr(c->offers, "publickey"))
-        c->identity = c->identities->count;
-    while (c->identity < c->identities->count) {
-        const struct identity *id = &c->identities->ids[c->identity];
-        int rc;
-        if (id->private_pem) {
-            rc = libssh2_userauth_publickey_frommemory(c->session, user, user_len, NULL, 0, id->private_pem,
-                                                       id->private_len, NULL);
-        } else {
-            /* Called by libssh2 before it returns, or at the next call: never kept. */
-            void *abstract = c;
-            rc = libssh2_userauth_publickey(c->session, user, id->blob, id->blob_len, sign_with_agent, &abstract);
-        }
-        if (rc == 0) {
-            enter(c, CHANNEL);
-            return TRANSPORT_WAIT;
-        }
-        if (rc == LIBSSH2_ERROR_EAGAIN)
-            return TRANSPORT_WAIT;
-        if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
-            rc == LIBSSH2_ERROR_SOCKET_SEND)
-            return fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s",
-                        c->identity + 1, c->identities->count, id->name, session_words(c, words));
-        agent_request_destroy(c->request);
-        c->request = NULL;
-        c->identity++;
+        return not_let_in(c);
+    switch (auth_step(&c->auth, c->session, c->node->conf->user)) {
+    case AUTH_WAIT:
+        return TRANSPORT_WAIT;
+    case AUTH_ACCEPTED:
+        enter(c, CHANNEL);
+        return TRANSPORT_WAIT;
+    case AUTH_NONE_LEFT:
+        return not_let_in(c);
+    case AUTH_BROKEN:
+        break;
     }
-    return not_let_in(c);
+    return fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s",
+                c->auth.identity + 1, c->auth.identities->count, c->auth.identities->ids[c->auth.identity].name,
+                session_words(c, words));
 }
 
 static enum transport_result open_channel(struct conversation *c)
@@ -549,9 +416,9 @@ static size_t want(const struct transport *t, struct curl_waitfd *fds)
     if (c->session && (libssh2_session_block_directions(c->session) & LIBSSH2_SESSION_BLOCK_OUTBOUND))
         events |= CURL_WAIT_POLLOUT;
     fds[n++] = (struct curl_waitfd){c->fd, events, 0};
-    if (c->request) {
+    if (c->auth.request) {
         bool write;
-        int fd = agent_fd(c->agent, &write);
+        int fd = agent_fd(c->auth.agent, &write);
         if (fd >= 0)
             fds[n++] = (struct curl_waitfd){fd, (short)(CURL_WAIT_POLLIN | (write ? CURL_WAIT_POLLOUT : 0)), 0};
     }
@@ -566,7 +433,7 @@ static const char *phase_name(const struct transport *t)
 static void destroy(struct transport *t)
 {
     struct conversation *c = (struct conversation *)t;
-    agent_request_destroy(c->request);
+    auth_clear(&c->auth);
     drop_easy(c);
     /* This order frees at once also when the peer is dead: a shut socket makes every send
      * and receive of session_free() fail, none wait; closed first, its number could belong to another. */
@@ -598,8 +465,8 @@ struct transport *transport_libssh2(struct libssh2_shared *shared, const struct 
     c->fd = -1;
     const struct sshconf *conf = node->conf;
     const struct known_hosts *known = shared_known_hosts(shared, conf, err);
-    c->identities = known ? shared_identities(shared, conf, &c->agent, err) : NULL;
-    c->known = c->identities ? known_hosts_lookup(known, conf->hostkeyalias ? conf->hostkeyalias : conf->hostname,
+    c->auth.identities = known ? shared_identities(shared, conf, &c->auth.agent, err) : NULL;
+    c->known = c->auth.identities ? known_hosts_lookup(known, conf->hostkeyalias ? conf->hostkeyalias : conf->hostname,
                                                   conf->hostkeyalias ? 22 : conf->port, err)
                              : NULL;
     if (!c->known)
@@ -607,8 +474,8 @@ struct transport *transport_libssh2(struct libssh2_shared *shared, const struct 
     /* What can be known before the first packet saves a connection. */
     if (known_host_unsure(c->known))
         fall_back(c, "a line of known_hosts that only OpenSSH understands");
-    else if (c->identities->count == 0 && c->identities->skipped)
-        fall_back(c, c->identities->skipped_why);
+    else if (c->auth.identities->count == 0 && c->auth.identities->skipped)
+        fall_back(c, c->auth.identities->skipped_why);
     else if (start_connecting(c, connect_timeout_ms, err))
         goto fail;
     return &c->base;
