@@ -250,6 +250,19 @@ class Gateways:
             done.get()
         return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
 
+    @staticmethod
+    def is_lost(spec):
+        """Whether the control master that cloudplan keeps for the host is gone. Without one ssh would connect
+        anew, and wait for a host that may be dead."""
+        if not spec.ssh or not spec.ssh_config:
+            return False
+        check = ["ssh", "-F", str(spec.ssh_config), "-O", "check"] + spec.ssh.split()
+        try:
+            return subprocess.run(check, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, timeout=5).returncode != 0
+        except (OSError, subprocess.TimeoutExpired):
+            return True
+
     def makegateway(self, spec=None):
         """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker
         that died; where its host died with it, on another host."""
@@ -258,6 +271,8 @@ class Gateways:
         if spec.id in self.ready:
             return self.ready.pop(spec.id)
         try:
+            if self.is_lost(spec):
+                raise StartError("its connection is lost")
             return self.start(spec)
         except StartError as error:
             failure = error
@@ -267,6 +282,8 @@ class Gateways:
             other = copy.copy(next(gateway.spec for gateway in self.group if gateway.spec.ssh == ssh))
             other.id = spec.id
             try:
+                if self.is_lost(other):
+                    continue
                 gateway = self.start(other)
             except StartError:
                 continue

@@ -122,6 +122,7 @@ static int copy(struct run *run, struct error *err)
         return -1;
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
+    report_copied(run->report);
     uint64_t left = node_list_processes(&run->list);
     if (result == 0 && left < run->options.policy.min_processes)
         result = error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",

@@ -28,7 +28,7 @@
 #define WORDS_MAX 8192
 #define TRIES_MAX 3
 /* A dead node is noticed after some INTERVAL * COUNT seconds. */
-#define ALIVE_INTERVAL 4
+#define ALIVE_INTERVAL 3
 #define ALIVE_COUNT 3
 
 /* When a connection broke in the middle of a run: how long its node may take to come back. */

@@ -25,6 +25,7 @@ struct report {
     enum format format;
     bool line_open; /* a progress line stands on the terminal */
     long long last;
+    struct sync_progress copied; /* as last reported */
 };
 
 struct report *report_create(const struct options *options)
@@ -107,8 +108,20 @@ static void size_text(uint64_t bytes, char buf[24])
     snprintf(buf, 24, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
 }
 
+void report_copied(struct report *report)
+{
+    const struct sync_progress *p = &report->copied;
+    char bytes[24];
+    if (p->nodes_total == 0)
+        return;
+    size_text(p->bytes, bytes);
+    report_note(report, "copied %s to %zu of %zu nodes in %lld.%lld s", bytes, p->nodes_done, p->nodes_total,
+                p->elapsed_ms / 1000, p->elapsed_ms / 100 % 10);
+}
+
 void report_sync_progress(void *arg, const struct sync_progress *p)
 {
+    ((struct report *)arg)->copied = *p;
     char text[300], bytes[24], rate[24], total[24], left[80] = "";
     size_text(p->bytes, bytes);
     size_text(p->elapsed_ms > 0 ? p->bytes * 1000 / (uint64_t)p->elapsed_ms : 0, rate);

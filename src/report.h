@@ -17,6 +17,8 @@ void report_note(struct report *report, const char *fmt, ...) __attribute__((for
 void report_probe_progress(void *report, const struct node_list *list, size_t done);
 void report_sync_progress(void *report, const struct sync_progress *progress);
 void report_progress_end(struct report *report);
+/* What the sync has done, in one line. */
+void report_copied(struct report *report);
 
 /* The result of probe, plan, sync in the asked-for format on stdout, or for run the table on stderr.
  * tx and logins may be NULL where the format does not need them.  -1 and *err STATUS_SYSTEM where stdout cannot be written. */

@@ -52,7 +52,12 @@ def test_y(value):
 """
 
 FAKE_SSH = """#!/bin/sh
-# ssh [-C] [-F FILE] [USER@]HOST COMMAND
+# ssh [-C] [-F FILE] [USER@]HOST COMMAND, and ssh -F FILE -O check [USER@]HOST
+case " $* " in *" -O check "*)
+    for host; do :; done
+    [ ! -e "$FAKE_SSH_DIR/${host#*@}.down" ]
+    exit ;;
+esac
 while [ $# -gt 2 ]; do shift; done
 host=${1#*@}
 [ -e "$FAKE_SSH_DIR/$host.down" ] && { echo "ssh: $host is down" >&2; exit 255; }
