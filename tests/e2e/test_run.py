@@ -465,3 +465,15 @@ def test_min_processes_after_a_failed_sync(make_site):
     result = site.run("run", "--cloud-max-processes=1", "--cloud-min-processes=2", nodes=[site.nodes[0], full])
     assert result.returncode == 75 and "after the sync" in result.stderr
     assert "test session" not in result.stdout
+
+
+@pytest.mark.parametrize("sessions", [10, 1])
+def test_more_workers_than_sessions_on_a_connection(make_site, sessions):
+    """sshd's MaxSessions, 10 by default: ssh connects anew for those beyond it."""
+    site = make_site(nodes=1, sshd_config=f"MaxSessions {sessions}\n")
+    site.nodes[0].set_cores(12)
+    site.write({"test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(48))\ndef test_one(x): time.sleep(0.1)\n"})
+    result = site.run("run", "--", "-v")
+    assert result.returncode == 0, result
+    assert len(set(re.findall(r"^\[(10\S+)\]", result.stdout, re.M))) == 12, result.stdout[-3000:]
+    site.assert_nothing_left()
