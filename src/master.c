@@ -14,6 +14,7 @@
 #include "embedded.h"
 #include "rundir.h"
 #include "shquote.h"
+#include "ssh_target.h"
 #include "ssherr.h"
 
 #include <errno.h>
@@ -120,24 +121,14 @@ static int start(struct masters *ms, struct master *m, struct error *err)
 {
     const struct node *node = m->node;
     const char *argv[20];
-    char port[16];
+    char port[SSH_TARGET_PORT];
     size_t n = 0;
     argv[n++] = "ssh";
     argv[n++] = "-F";
     argv[n++] = ms->config;
     argv[n++] = "-M";
     argv[n++] = "-T";
-    if (node->port) {
-        snprintf(port, sizeof port, "%u", node->port);
-        argv[n++] = "-p";
-        argv[n++] = port;
-    }
-    if (node->user) {
-        argv[n++] = "-l";
-        argv[n++] = node->user;
-    }
-    argv[n++] = "--";
-    argv[n++] = node->host;
+    n += ssh_target(node, argv + n, port);
     argv[n++] = "exec /bin/sh -s";
     argv[n] = NULL;
     static const char *const env[] = {"SSH_ASKPASS_REQUIRE=never", NULL};

@@ -11,6 +11,7 @@
 #include "sshconf_ask.h"
 
 #include "child.h"
+#include "ssh_target.h"
 #include "sshconf_class.h"
 
 #include <errno.h>
@@ -84,20 +85,10 @@ static void stream_read(struct stream *s, int *fd)
 
 static int ask_start(struct ask *ask, struct node *node, int timeout_ms, struct error *err)
 {
-    char port[8];
+    char port[SSH_TARGET_PORT];
     const char *argv[12] = {"ssh", "-G", "-T", "-o", "BatchMode=yes"};
     size_t n = 5;
-    if (node->port) {
-        snprintf(port, sizeof port, "%u", node->port);
-        argv[n++] = "-p";
-        argv[n++] = port;
-    }
-    if (node->user) {
-        argv[n++] = "-l";
-        argv[n++] = node->user;
-    }
-    argv[n++] = "--";
-    argv[n++] = node->host;
+    n += ssh_target(node, argv + n, port);
     /* Detached: a Match exec must not ask a question at the terminal, and ends with ssh. */
     struct child_spec spec = {
         .argv = argv, .in = CHILD_NULL, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};

@@ -6,6 +6,7 @@
 #include "transport.h"
 
 #include "child.h"
+#include "ssh_target.h"
 #include "ssherr.h"
 
 #include <errno.h>
@@ -166,7 +167,7 @@ static struct transport *start(const struct transport_ops *ops, const char *cons
 struct transport *transport_openssh(const struct node *node, const struct transport_script *script,
                                     int connect_timeout_ms, struct error *err)
 {
-    char timeout[64], port[16];
+    char timeout[64], port[SSH_TARGET_PORT];
     const char *argv[40];
     size_t n = 0;
     snprintf(timeout, sizeof timeout, "ConnectTimeout=%d", connect_timeout_ms < 1000 ? 1 : connect_timeout_ms / 1000);
@@ -186,17 +187,7 @@ struct transport *transport_openssh(const struct node *node, const struct transp
         argv[n++] = fixed[i];
     argv[n++] = "-o";
     argv[n++] = timeout;
-    if (node->port) {
-        snprintf(port, sizeof port, "%u", node->port);
-        argv[n++] = "-p";
-        argv[n++] = port;
-    }
-    if (node->user) {
-        argv[n++] = "-l";
-        argv[n++] = node->user;
-    }
-    argv[n++] = "--";
-    argv[n++] = node->host;
+    n += ssh_target(node, argv + n, port);
     argv[n++] = "exec /bin/sh -s";
     argv[n] = NULL;
     return start(&openssh_ops, argv, script, err);
