@@ -337,6 +337,10 @@ class Controller:
         if hasattr(xdist.workermanage, "make_reltoroot"):
             xdist.workermanage.make_reltoroot = lambda roots, args: node_args(args)
         share_coverage_paths(config)
+        for spec in specs:
+            if not spec.popen or spec.chdir:
+                # pytest-cov's workers combine all data files of their directory: each may find its own only.
+                spec.env.setdefault("COVERAGE_FILE", ".cloudplan-coverage-" + spec.id)
         if "PYTEST_ADDOPTS" in os.environ:
             words = shlex.split(os.environ["PYTEST_ADDOPTS"])
             for spec in specs:
