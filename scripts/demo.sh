@@ -3,13 +3,24 @@
 # sshd nodes on this machine, each in network, mount and process namespaces of its own.
 set -eu
 cd "$(dirname "$0")/.."
+top=$PWD
+build=$top/build/demo
+
+build() {
+    [ -x configure ] || autoreconf -fi || return
+    (cd "$build" && { [ -f Makefile ] || ../../configure --quiet; } && make cloudplan)
+}
+
 sh scripts/install-packages.sh build run nodes
-build=build/demo
-[ -x configure ] || autoreconf -fi >/dev/null
 mkdir -p "$build"
-(cd "$build" && { [ -f Makefile ] || ../../configure --quiet; } && make --quiet cloudplan)
-program=$PWD/$build/cloudplan
-set -x
+echo "Building build/demo/cloudplan ..." >&2
+build >"$build/log" 2>&1 || {
+    tail -n 20 "$build/log" >&2
+    echo "demo.sh: the build failed; all it said is in build/demo/log" >&2
+    exit 70
+}
+echo "Starting nodes 10.0.120.1 and 10.0.120.2; in examples/project:" >&2
+set -- --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/
+echo "\$ cloudplan --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/" >&2
 cd examples/project
-exec /usr/bin/python3 ../../tests/e2e/cloudnodes.py --nodes 2 -- \
-    "$program" --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/
+exec /usr/bin/python3 ../../tests/e2e/cloudnodes.py --nodes 2 -- "$build/cloudplan" "$@"

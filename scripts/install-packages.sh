@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs what is missing of the Debian packages for a purpose: install-packages.sh build|test ...
+# Installs what is missing of the Debian packages for a purpose: install-packages.sh build|run|nodes|check|bench ...
 # Does nothing, and needs no privilege, where all are there already.
 set -eu
 
 build='autoconf automake make gcc libc6-dev pkg-config libssh2-1-dev libcurl4-openssl-dev libjansson-dev libssl-dev'
 run='openssh-client rsync parallel python3 python3-pytest python3-pytest-xdist'
-nodes='openssh-server iproute2 util-linux procps'
-check='python3-pytest-cov clang libclang-rt-14-dev libcmocka-dev cppcheck shellcheck mandoc xz-utils busybox python3-venv strace'
+nodes='openssh-server iproute2 util-linux mount'
+check='clang libclang-rt-14-dev libcmocka-dev cppcheck shellcheck mandoc xz-utils busybox'
 bench='clustershell pdsh'
 
 wanted=
@@ -29,10 +29,12 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 
+# What another package provides counts, too: busybox-static would have to go for busybox.
+present=$(dpkg-query -W -f='${db:Status-Status} ${Package} ${Provides}\n' |
+    awk '$1 == "installed" { gsub(/\([^)]*\)|,/, " "); for (i = 2; i <= NF; i++) printf "%s ", $i }')
 missing=
 for package in $wanted; do
-    # What another package provides counts, too (clang by clang-14, say).
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+    case " $present" in *" $package "*) ;; *) missing="$missing $package" ;; esac
 done
 [ -n "$missing" ] || exit 0
 
@@ -44,10 +46,17 @@ else
     echo "install-packages.sh: packages are missing; as root: apt-get install$missing" >&2
     exit 78
 fi
-echo "Installing:$missing" >&2
-export DEBIAN_FRONTEND=noninteractive
-# A service that a package starts is none of ours: the test nodes start their own sshd.
+
+# apt-get ARGUMENT...: hundreds of lines, which matter where it fails.
+apt_get() {
+    # shellcheck disable=SC2086 # no word or two
+    said=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get -y "$@" </dev/null 2>&1) && return
+    printf '%s\n' "$said" >&2
+    echo "install-packages.sh: apt-get $1 failed" >&2
+    exit 69
+}
+
+echo "Installing$missing ..." >&2
+apt_get update
 # shellcheck disable=SC2086 # words on purpose
-$as_root apt-get update -qq </dev/null >&2
-# shellcheck disable=SC2086
-$as_root apt-get install -y -qq --no-install-recommends $missing </dev/null >&2
+apt_get install --no-install-recommends $missing

@@ -329,3 +329,15 @@ uint64_t node_list_processes(const struct node_list *list)
             processes += list->nodes[i].processes;
     return processes;
 }
+
+int node_list_usable(const struct node_list *list, struct error *err)
+{
+    const struct node *first = list->nodes;
+    if (node_list_ready(list))
+        return 0;
+    if (list->count == 0)
+        return error_set(err, STATUS_UNAVAILABLE, "no usable node: none was named");
+    if (list->count == 1)
+        return error_set(err, STATUS_UNAVAILABLE, "no usable node: %s: %s", first->name, first->reason);
+    return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, first->name, first->reason);
+}

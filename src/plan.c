@@ -186,14 +186,8 @@ static size_t keep_ready(struct node **nodes, size_t count)
 static int judge(const struct node_list *list, const struct policy *policy, struct error *err)
 {
     uint64_t processes = node_list_processes(list);
-    const struct node *first = list->nodes;
-    if (processes == 0 && list->count == 0)
-        return error_set(err, STATUS_UNAVAILABLE, "no usable node: none was named");
-    if (processes == 0 && list->count == 1)
-        return error_set(err, STATUS_UNAVAILABLE, "no usable node: %s: %s", first->name, first->reason);
-    if (processes == 0)
-        return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, first->name,
-                         first->reason);
+    if (node_list_usable(list, err))
+        return -1;
     if (processes < policy->min_processes)
         return error_set(err, STATUS_CAPACITY,
                          "room for %llu of the %u processes that --cloud-min-processes asks for (nodes: %zu "

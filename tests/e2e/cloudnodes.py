@@ -19,7 +19,7 @@ nor switches to one.
 
 Modules: cloudnodes (World, the command line), cloudnodes_machine (Machine, Node, Cluster),
 cloudnodes_process (what runs in one), cloudnodes_peers (peers that are no sshd; delay),
-cloudnodes_inside (pid 1).
+cloudnodes_inside (pid 1), cloudnodes_chroot (where the kernel refuses user namespaces).
 
 Why so.  Containers would need a runtime, images and often root; a stub of sshd would not show
 what sshd does.  Here the kernel cleans up: every process of a machine is in its process
@@ -40,6 +40,7 @@ import tempfile
 from pathlib import Path
 
 import cloudnodes_inside
+from cloudnodes_chroot import out_of_chroot, remedy
 from cloudnodes_machine import (OWN_TREES, PATH, TOOLS, Cluster, Machine, Namespace, Node, make_keys, tool,
                                 wait_for_keys)
 from cloudnodes_peers import Peer, Relay
@@ -124,6 +125,8 @@ class World:
     def __enter__(self):
         for name in TOOLS:
             tool(name)
+        if not os.path.exists("/proc/self"):
+            raise CloudnodesError("/proc is not mounted: mount -t proc proc /proc")
         self.directory = Path(tempfile.mkdtemp(prefix="cloudnodes-"))
         self.directory.chmod(0o755)
         try:
@@ -155,8 +158,8 @@ class World:
     def _launch(self):
         log = self.directory / "world.log"
         descriptor = self.bridge.channel.theirs.fileno()
-        command = [tool("unshare"), "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork",
-                   "--kill-child", "--mount-proc", sys.executable, "-I", "-S", cloudnodes_inside.__file__,
+        command = [*out_of_chroot(), tool("unshare"), "--user", "--map-root-user", "--net", "--mount", "--pid",
+                   "--fork", "--kill-child", "--mount-proc", sys.executable, "-I", "-S", cloudnodes_inside.__file__,
                    str(descriptor), str(self.directory)]
         with open(log, "wb") as output:
             self._unshare = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -166,10 +169,8 @@ class World:
         except (CloudnodesError, OSError):
             words = log.read_text().strip().splitlines()
             raise CloudnodesError(
-                f"user namespaces are not permitted here ({words[-1] if words else 'no word why'}): allow them with "
-                "sysctl -w kernel.unprivileged_userns_clone=1 (Debian), "
-                "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or user.max_user_namespaces=1000, "
-                "or run the container with --privileged") from None
+                f"user namespaces are not permitted here ({words[-1] if words else 'no word why'}): {remedy()}"
+            ) from None
 
     def _next(self):
         self._number += 1

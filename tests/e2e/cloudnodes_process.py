@@ -105,7 +105,10 @@ class Process:
         self._channel = channel
         given = []  # for the command; ours to close when it has been started
         if pty:
-            master, slave = ptys.openpty()
+            try:
+                master, slave = ptys.openpty()
+            except OSError as error:
+                raise CloudnodesError(f"no terminal ({error}): mount -t devpts devpts /dev/pts") from None
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
             self.stdin = self.stdout = os.fdopen(master, "r+b", buffering=0)
             given = [slave, os.dup(slave), os.dup(slave)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cloudnodes
+import cloudnodes_chroot
 from cloudnodes import CloudnodesError, World, wait_until
 
 HERE = Path(__file__).resolve().parent
@@ -152,7 +153,7 @@ def test_processes_are_seen_and_their_absence_too(world):
     ssh(world, node.name, "sleep 1234 > /dev/null 2>&1 < /dev/null &")
     assert [words for _, words in node.processes()] == ["sleep 1234"]
     assert_nothing_left(world.nodes[1])
-    node.run(["pkill", "-x", "sleep"])
+    node.run(["sh", "-c", f"kill {node.processes()[0][0]}"])
     wait_until(lambda: not node.processes())
 
 
@@ -416,5 +417,27 @@ def test_refusal_is_one_line_that_names_the_remedy(tmp_path):
     fake.chmod(0o755)
     result = by_hand("--", "true", env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert "Operation not permitted" in result.stderr
-    assert "sysctl -w kernel.unprivileged_userns_clone=1" in result.stderr
+    assert "Operation not permitted" in result.stderr and "container with --privileged" in result.stderr
+
+
+@pytest.mark.parametrize("name, text, command", cloudnodes_chroot.SWITCHES)
+def test_remedy(tmp_path, name, text, command):
+    switch = tmp_path / name
+    switch.parent.mkdir()
+    switch.write_text(text + "\n")
+    assert cloudnodes_chroot.remedy(tmp_path) == command
+    switch.write_text("7\n")
+    assert cloudnodes_chroot.remedy(tmp_path) != command
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may chroot")
+def test_in_a_chroot(tmp_path):
+    def chroot(*command):
+        script = 'mount --rbind / "$1" && root=$1 && shift && exec chroot "$root" env --chdir="$PWD" "$@"'
+        return subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", tmp_path,
+                               *command], cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "Operation not permitted" in chroot("unshare", "--user", "true").stderr
+    result = chroot(sys.executable, HERE / "cloudnodes.py", "--nodes", "1", "--", "ssh", "10.0.120.1", "hostname")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "node1\n", "")
+    assert os.listdir(tmp_path) == []
