@@ -217,7 +217,8 @@ def judge(measured, count):
     """Prints each goal; true if all are met.  The tools are judged as they are installed: with OpenSSH's own choice of
     key exchange.  The lines with curve25519 show how much of the difference that choice makes."""
     ours, *others = measured
-    goals = [(f"{what}: {goal} times less than {tool.name}", ratio(tool, ours, key), ratio(tool, ours, key) >= goal, "x")
+    goals = [(f"{what}: {goal} times less than {tool.name}", ratio(tool, ours, key),
+              ratio(tool, ours, key) >= goal, "x")
              for tool in others if tool.judged
              for what, key, goal in (("wall time", "wall", WALL_GOAL), ("client CPU", "cpu", CPU_GOAL))]
     per_node = ours.median("cpu") / count * 1000
@@ -231,7 +232,8 @@ def main():
     parser = argparse.ArgumentParser(description="Compares cloudplan probe with clush and GNU parallel.")
     parser.add_argument("--nodes", type=int, metavar="N", help=f"how many (100; {RELAYS_MAX} with --round-trip)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="how many turns each tool has (5)")
-    parser.add_argument("--round-trip", type=int, default=0, metavar="MS", help="delay to add, by a relay for each node")
+    parser.add_argument("--round-trip", type=int, default=0, metavar="MS",
+                        help="delay to add, by a relay for each node")
     options = parser.parse_args()
     count = options.nodes or (RELAYS_MAX if options.round_trip else 100)
     if options.rounds < 1 or count < 1 or options.round_trip and count > RELAYS_MAX:

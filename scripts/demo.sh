@@ -19,8 +19,8 @@ build >"$build/log" 2>&1 || {
     echo "demo.sh: the build failed; all it said is in build/demo/log" >&2
     exit 70
 }
-echo "Starting nodes 10.0.120.1 and 10.0.120.2; in examples/project:" >&2
-set -- --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/
-echo "\$ cloudplan --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/" >&2
+echo "Starting sshd nodes 10.0.120.1 and 10.0.120.2. In examples/project:" >&2
+echo "\$ cloudplan --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/ -q" >&2
 cd examples/project
-exec /usr/bin/python3 ../../tests/e2e/cloudnodes.py --nodes 2 -- "$build/cloudplan" "$@"
+exec /usr/bin/python3 ../../tests/e2e/cloudnodes.py --nodes 2 -- \
+    "$build/cloudplan" --cloud-nodes='10.0.120.1 10.0.120.2' --cloud-mem-per-process=1000 -- tests/ -q

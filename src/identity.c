@@ -1,7 +1,8 @@
 /* Which keys would OpenSSH offer, and which of them can libssh2 sign with?
  *
- * Decided here: a file is taken for what its text says, never for its name, and the private part stays
- * unread: libssh2 gets the text as it is.  A file that OpenSSH would refuse (permissions, an envelope that
+ * Decided here: a file is taken for what its text says, never for its name.  The private part is read for
+ * ed25519 only, for speed; libssh2 gets the text as it is for the others.  A file that OpenSSH would refuse
+ * (permissions, an envelope that
  * does not end) is refused here too, so that no node is reached with a key that the data plane cannot use.
  */
 #include "identity.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +47,7 @@ void identity_clear(struct identity *id)
     free(id->type);
     free(id->blob);
     free(id->private_pem);
+    EVP_PKEY_free(id->ed25519);
     *id = (struct identity){0};
 }
 
@@ -74,6 +77,16 @@ static int set_public(struct identity *id, const char *type, const unsigned char
     return 0;
 }
 
+/* What follows the type in the private part; NULL where libssh2 is to judge. */
+static EVP_PKEY *ed25519_key(struct wire private)
+{
+    struct wire public, secret; /* the secret is the seed and the public key again */
+    if (!wire_string(&private, &public) || public.left != 32 || !wire_string(&private, &secret) ||
+        secret.left != 64 || memcmp(secret.p + 32, public.p, 32))
+        return NULL;
+    return EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, secret.p, 32);
+}
+
 /* The decoded envelope: 1, 0 and *why, or -1 and errno as identity_parse(), without the text. */
 static int parse_envelope(const unsigned char *bytes, size_t len, struct identity *id, const char **why)
 {
@@ -97,6 +110,8 @@ static int parse_envelope(const unsigned char *bytes, size_t len, struct identit
     if (wire.left || private.left % 8 || !wire_u32(&private, &check[0]) || !wire_u32(&private, &check[1]) ||
         check[0] != check[1] || !wire_string(&private, &name) || !wire_is(&name, type))
         goto bad;
+    if (!strcmp(type, "ssh-ed25519"))
+        id->ed25519 = ed25519_key(private);
     return 1;
 bad:
     errno = EINVAL;

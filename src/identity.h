@@ -10,6 +10,7 @@
 
 #include "error.h"
 
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,6 +21,7 @@ struct identity {
     size_t blob_len;
     char *private_pem;   /* contents of the unencrypted private key file; NULL: sign with the agent */
     size_t private_len;
+    EVP_PKEY *ed25519;   /* the private key, read once: libssh2 reads the text anew for each node; NULL: other types */
 };
 
 struct identity_list {

@@ -2,6 +2,7 @@
  * repeated with the same arguments once the agent has answered. */
 #include "libssh2_auth.h"
 
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,19 +44,43 @@ static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t
     return result;
 }
 
+/* Signs with a key from a file.  libssh2 would read the file's text for each node, more than once, which takes
+ * half of all CPU time of a probe. */
+static int sign_with_file(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len, const unsigned char *data,
+                          size_t data_len, void **abstract)
+{
+    struct auth *auth = *abstract;
+    (void)session;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    int result = LIBSSH2_ERROR_AUTHENTICATION_FAILED;
+    *sig_len = 64;
+    *sig = malloc(*sig_len);
+    if (context && *sig &&
+        EVP_DigestSignInit(context, NULL, NULL, NULL, auth->identities->ids[auth->identity].ed25519) == 1 &&
+        EVP_DigestSign(context, *sig, sig_len, data, data_len) == 1) {
+        result = 0;
+    } else {
+        free(*sig);
+        *sig = NULL;
+    }
+    EVP_MD_CTX_free(context);
+    return result;
+}
+
 enum auth_result auth_step(struct auth *auth, LIBSSH2_SESSION *session, const char *user)
 {
     size_t user_len = strlen(user);
     while (auth->identity < auth->identities->count) {
         const struct identity *id = &auth->identities->ids[auth->identity];
         int rc;
-        if (id->private_pem) {
+        if (id->private_pem && !id->ed25519) {
             rc = libssh2_userauth_publickey_frommemory(session, user, user_len, NULL, 0, id->private_pem, id->private_len,
                                                        NULL);
         } else {
             /* Used by libssh2 before it returns, or at the next call: never kept. */
             void *abstract = auth;
-            rc = libssh2_userauth_publickey(session, user, id->blob, id->blob_len, sign_with_agent, &abstract);
+            rc = libssh2_userauth_publickey(session, user, id->blob, id->blob_len,
+                                            id->ed25519 ? sign_with_file : sign_with_agent, &abstract);
         }
         if (rc == 0)
             return AUTH_ACCEPTED;

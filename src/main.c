@@ -157,7 +157,9 @@ static int stages(struct run *run, int *status, struct error *err)
     const struct options *o = &run->options;
     if (name_nodes(run, err) || check(run, err) || probe(run, err))
         return -1;
-    int planned = o->command == COMMAND_PROBE ? node_list_usable(&run->list, err) : plan_make(&run->list, &o->policy, err);
+    int planned = o->command != COMMAND_PROBE    ? plan_make(&run->list, &o->policy, err)
+                  : node_list_ready(&run->list) ? 0
+                                                : node_list_unusable(&run->list, err);
     if (planned == 0 && o->command >= COMMAND_SYNC) {
         run->rundir = rundir_create(err);
         planned = run->rundir ? copy(run, err) : -1;

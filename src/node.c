@@ -330,11 +330,9 @@ uint64_t node_list_processes(const struct node_list *list)
     return processes;
 }
 
-int node_list_usable(const struct node_list *list, struct error *err)
+int node_list_unusable(const struct node_list *list, struct error *err)
 {
     const struct node *first = list->nodes;
-    if (node_list_ready(list))
-        return 0;
     if (list->count == 0)
         return error_set(err, STATUS_UNAVAILABLE, "no usable node: none was named");
     if (list->count == 1)

@@ -105,8 +105,8 @@ const char *plan_term_name(enum plan_term term);    /* "cores", ...; NULL for TE
 /* Nodes in NODE_READY. */
 size_t node_list_ready(const struct node_list *list);
 
-/* 0, or -1 and *err STATUS_UNAVAILABLE, with the first node's reason, where no node is ready. */
-int node_list_usable(const struct node_list *list, struct error *err);
+/* Sets *err to STATUS_UNAVAILABLE with the first node's reason: no node is of use.  Returns -1. */
+int node_list_unusable(const struct node_list *list, struct error *err);
 
 /* Sum of processes of the ready nodes. */
 uint64_t node_list_processes(const struct node_list *list);

@@ -186,8 +186,8 @@ static size_t keep_ready(struct node **nodes, size_t count)
 static int judge(const struct node_list *list, const struct policy *policy, struct error *err)
 {
     uint64_t processes = node_list_processes(list);
-    if (node_list_usable(list, err))
-        return -1;
+    if (processes == 0)
+        return node_list_unusable(list, err);
     if (processes < policy->min_processes)
         return error_set(err, STATUS_CAPACITY,
                          "room for %llu of the %u processes that --cloud-min-processes asks for (nodes: %zu "

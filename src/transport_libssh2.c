@@ -109,7 +109,8 @@ static ssize_t receive(libssh2_socket_t fd, void *buf, size_t len, int flags, vo
         return -errno;
 #ifdef TCP_QUICKACK
     int one = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+    if (len > 1) /* the banner is read byte by byte */
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
 #endif
     return n;
 }

@@ -123,9 +123,10 @@ class Machine(Namespace):
             steps.append(["tmpfs", HOME, f"size={self.home_mib}m,mode=0755"])
         steps += self._hiding_mounts()
         steps += self.world._visible_mounts(self)
+        names = os.listdir(self.world.directory / "etc")
+        steps += self._layer("etc", "/etc", [name for name in names if not os.path.lexists(f"/etc/{name}")], Path.touch)
         steps += [["bind", str(self.world.directory / "etc" / name), os.path.realpath(f"/etc/{name}"), False]
-                  for name in os.listdir(self.world.directory / "etc")
-                  if name in ("passwd", "group") or os.path.lexists(f"/etc/{name}")]
+                  for name in names]
         steps += [["bind", str(self.etc_ssh), "/etc/ssh", False],
                   ["bind", str(own / "meminfo"), "/proc/meminfo", False],
                   ["bind", str(own / "boot_id"), "/proc/sys/kernel/random/boot_id", False],
@@ -135,18 +136,23 @@ class Machine(Namespace):
         return steps
 
     def _hiding_mounts(self):
-        """Layers over the directories of PATH in which the programs to hide are white-outs: really not there, for a
-        shell also names a file that may not be executed."""
+        """White-outs over the programs to hide: really not there, for a shell also names a file that may not be
+        executed."""
         steps = []
         for number, folder in enumerate(sorted({os.path.realpath(folder) for folder in PATH.split(":")})):
             names = [name for name in self.hide if os.path.lexists(f"{folder}/{name}")]
-            if names:
-                layer = self.directory / f"hidden{number}"
-                layer.mkdir()
-                for name in names:
-                    os.mknod(layer / name, stat.S_IFCHR, 0)
-                steps.append(["layer", str(layer), folder])
+            steps += self._layer(f"hidden{number}", folder, names, lambda path: os.mknod(path, stat.S_IFCHR, 0))
         return steps
+
+    def _layer(self, name, folder, names, make):
+        """The step that lays what make(path) makes for each of names over a folder; none without names."""
+        if not names:
+            return []
+        layer = self.directory / name
+        layer.mkdir()
+        for each in names:
+            make(layer / each)
+        return [["layer", str(layer), folder]]
 
     def _address_commands(self):
         commands = ["link set lo up", "link set eth0 up"]

@@ -94,6 +94,8 @@ class Node:
         self.commands.mkdir()
         self.proc = top / "proc"
         self.cgroup = top / "cgroup"
+        self.online = top / "online"  # /sys/devices/system/cpu/online
+        self.online.write_text("0-15\n")
         self.shell = shell
         self.facts_parse = facts_parse
         self.env = {"HOME": str(self.home), "PATH": str(self.commands)}
@@ -118,11 +120,12 @@ class Node:
         for path, text in (cgroup or {}).items():
             write(self.cgroup / path, text + "\n")
         self.command("nproc", "echo ${OMP_NUM_THREADS:-8}")
-        self.command("getconf", "echo 16")
+        self.without("getconf")
 
     def replay(self, recorded):
         """Every command that the script may call says what was recorded, or is missing. No /proc, no /sys."""
         self.covered = True
+        self.env["LOGNAME"] = "ci"  # sshd sets it
         self.proc.mkdir()
         self.cgroup.mkdir()
         read = f"cat {shlex.quote(str(recorded))}/"
@@ -130,7 +133,7 @@ class Node:
             if not (recorded / name).exists():
                 self.without(name)
         for name, wanted in {"uname": "-s -r -m", "getconf": "_NPROCESSORS_ONLN", "nproc": "", "id": "-un",
-                             "rsync": "--version", "vm_stat": "", "df": "-P -k *", "python3": "-B -S -c *"}.items():  # fmt: skip
+                             "rsync": "--version", "vm_stat": "", "df": "-P -k *", "python3": "-V"}.items():  # fmt: skip
             if (recorded / name).exists():
                 pattern = wanted.replace(" ", "\\ ") or '""'
                 self.command(name, f'case "$*" in {pattern}) {read}{name} ;; *) exit 64 ;; esac')
@@ -148,9 +151,10 @@ class Node:
         )
         argv = [*self.shell, "-s"]
         if self.covered:
-            mounts = 'mount --bind "$1" /proc && mount --bind "$2" /sys/fs/cgroup && shift 2 && exec "$@"'
+            mounts = ('mount --bind "$3" /sys/devices/system/cpu/online && mount --bind "$1" /proc &&'
+                      ' mount --bind "$2" /sys/fs/cgroup && shift 3 && exec "$@"')
             argv = [*out_of_chroot(), "unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c",
-                    f"PATH=/usr/bin:/bin; {mounts}", "sh", str(self.proc), str(self.cgroup),
+                    f"PATH=/usr/bin:/bin; {mounts}", "sh", str(self.proc), str(self.cgroup), str(self.online),
                     "/usr/bin/env", "-i", *(f"{k}={v}" for k, v in self.env.items()), *argv]  # fmt: skip
         env = None if self.covered else self.env
         done = subprocess.run(
@@ -320,9 +324,16 @@ def test_meminfo_of_no_use(node, meminfo):
 def test_cores_without_nproc(node, allowed, online, cores):
     node.prepare_linux(status=f"Name:\tsh\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\nMems_allowed:\t1\n")
     node.without("nproc")
-    node.command("getconf", f"echo {online}")
+    node.online.write_text(f"0-{int(online) - 1}\n" if online else "")
     assert node.lines("cores") == [cores]
     assert node.lines("cores_online") == ([online] if online else [])
+
+
+def test_online_without_sys(node):
+    node.prepare_linux()
+    node.online.write_text("")
+    node.command("getconf", "echo 12")
+    assert node.lines("cores_online") == ["12"]
 
 
 # Control groups. stat files are cut to the lines that matter, with their neighbours.
@@ -531,8 +542,12 @@ def test_python(node):
     assert node.lines("python", python="no-such-python") == []
     assert node.lines("python", python="-c") == []
     assert node.lines("python", python="/dev/null") == []
-    node.command("broken", "echo 3.1.2 /x; exit 1")
+    node.command("broken", "echo Python 3.1.2; exit 1")
     assert node.lines("python", python="broken") == []
+    node.command("other", "echo 3.1.2")
+    assert node.lines("python", python="other") == []
+    node.command("pypy", "echo 'Python 3.9.16 (7.3.11+dfsg-2)'; echo '[PyPy 7.3.11 with GCC 12.2.0]'")
+    assert node.lines("python", python="pypy") == ["3.9.16"]
     found = dict(node.raw(python="/usr/bin/python3"))
     assert found["python_path"] == "/usr/bin/python3"
     assert found["python"].startswith("3.")
@@ -574,7 +589,7 @@ def test_darwin(node):
         "mem_available": (7514 + 323908 + 13480 + 9203) * 16384, "disk_free": 141863208 * 1024,
         "boot_id": "5E9B9A3C-0C4F-4C53-9C1B-6B3E4E2F7A11", "login_id": "ci@16777234:412903",
         "home": str(node.home), "target": "absent", "rsync": "openrsync-29", "python": "3.12.4",
-        "python_path": "/opt/homebrew/opt/python@3.12/bin/python3.12",
+        "python_path": str(node.commands / "python3"),
     }  # fmt: skip
 
 
@@ -604,5 +619,5 @@ def test_freebsd(node):
         "mem_total": 8465674240, "mem_machine": (1404219 + 239871) * 4096, "mem_available": (1404219 + 239871) * 4096,
         "disk_free": 71991296 * 1024, "boot_id": "4c4c4544-0037-5710-8052-b4c04f4d3132:1700000000",
         "login_id": "ci@3459487232:34", "home": str(node.home), "target": "absent", "rsync": "3.2.7",
-        "python": "3.9.18", "python_path": "/usr/local/bin/python3",
+        "python": "3.9.18", "python_path": str(node.commands / "python3"),
     }  # fmt: skip

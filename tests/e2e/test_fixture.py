@@ -433,9 +433,10 @@ def test_remedy(tmp_path, name, text, command):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may chroot")
 def test_in_a_chroot(tmp_path):
     def chroot(*command):
-        script = 'mount --rbind / "$1" && root=$1 && shift && exec chroot "$root" env --chdir="$PWD" "$@"'
-        return subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", tmp_path,
-                               *command], cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+        script = 'mount --rbind / "$1" && root=$1 && shift && exec chroot "$root" env --chdir="$0" "$@"'
+        return subprocess.run([*cloudnodes_chroot.out_of_chroot(), "unshare", "--mount", "--propagation", "private",
+                               "sh", "-c", script, HERE, tmp_path, *command],
+                              capture_output=True, text=True, timeout=60, check=False)
 
     assert "Operation not permitted" in chroot("unshare", "--user", "true").stderr
     result = chroot(sys.executable, HERE / "cloudnodes.py", "--nodes", "1", "--", "ssh", "10.0.120.1", "hostname")
