@@ -363,6 +363,26 @@ disk_free() { # DIR, or its nearest ancestor that exists
     esac
 }
 
+# What uname -s -r -m prints; Linux has it in files, since 6.1 all of it.
+system() {
+    if first_line /proc/sys/kernel/arch; then
+        arch=$line
+        first_line /proc/sys/kernel/osrelease
+        release=$line
+        first_line /proc/sys/kernel/ostype
+        os=$line
+    else
+        text=$(uname -s -r -m)
+        os=${text%% *}
+        arch=${text##* }
+        text=${text#* }
+        release=${text% *}
+    fi
+    put os "$os"
+    put arch "$arch"
+    put release "$release"
+}
+
 main() {
     exec 2>/dev/null
     set -f
@@ -372,13 +392,7 @@ main() {
     export LC_ALL PATH
     answer=
 
-    text=$(uname -s -r -m)
-    os=${text%% *}
-    put os "$os"
-    put arch "${text##* }"
-    text=${text#* }
-    put release "${text% *}"
-
+    system
     case $os in
     Darwin) darwin ;;
     FreeBSD | DragonFly) freebsd ;;
