@@ -17,12 +17,14 @@ import argparse
 import copy
 import os
 import queue
+import random
 import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -30,6 +32,8 @@ import pytest
 STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
 STARTS_AT_ONCE = 32
 START_SECONDS = 60  # for one worker, from its ssh to its answer
+RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
+UNREACHED = "ssh could not reach it"
 
 # What a worker needs, asked in its own interpreter without importing anything there.
 MISSING = """
@@ -210,6 +214,18 @@ class Gateways:
             timer.cancel()
             self.popens.pop(id(spec), None)
 
+    def start_with_patience(self, spec):
+        """As start(). Sessions beyond sshd's MaxSessions connect anew, all at once, and sshd closes some of
+        so many unauthenticated connections (MaxStartups): while the host's master lives they are worth more tries."""
+        for pause in RETRY_PAUSES:
+            try:
+                return self.start(spec)
+            except StartError as error:
+                if str(error) != UNREACHED or not spec.ssh_config or self.is_lost(spec):
+                    raise
+            time.sleep(pause * (1 + random.random()))
+        return self.start(spec)
+
     def reason(self, spec, error):
         if isinstance(error, StartError):
             return str(error)
@@ -219,7 +235,7 @@ class Gateways:
         except subprocess.TimeoutExpired:
             status = None
         if type(error).__name__ == "HostNotFound" or (spec.ssh and status == 255):
-            return "ssh could not reach it"
+            return UNREACHED
         if status:
             return "its Python (%s) ended with status %d" % (spec.python or "python", status)
         # The far side's traceback ends with the exception itself.
@@ -239,7 +255,7 @@ class Gateways:
                 except queue.Empty:
                     return
                 try:
-                    self.ready[spec.id] = self.start(spec)
+                    self.ready[spec.id] = self.start_with_patience(spec)
                 except BaseException as error:
                     failures[id(spec)] = str(error)
                 done.put(spec)

@@ -99,7 +99,7 @@ static int load_nodes(struct node_list *list, json_t *json, struct error *err)
         const char *name, *state_name = "ready", *reason = "";
         json_t *facts = NULL;
         json_error_t error;
-        enum node_state state;
+        enum node_state state = NODE_PENDING;
         if (json_unpack_ex(item, &error, JSON_STRICT, "{s:s, s?o, s?s, s?s}", "name", &name, "facts", &facts,
                            "state", &state_name, "reason", &reason) < 0)
             return error_set(err, STATUS_DATA, "facts.json: %s", error.text);
