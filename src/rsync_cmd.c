@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 
 /* Never of use on a node; some of it large, some of it harmful (bytecode of another interpreter). */
-static const char *const left_out[] = {
+const char *const rsync_left_out[] = {
     ".git",       ".hg",         ".svn",  ".bzr", "CVS",   "_darcs", "__pycache__", ".pytest_cache",
-    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo",
+    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo", NULL,
 };
 
 struct rsync_rules {
@@ -110,7 +110,7 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
     int result = -1;
     for (size_t i = 0; params->dirs && params->dirs[i]; i++)
         n++;
-    real = calloc(n + 2, sizeof *real);
+    real = calloc(n + 3, sizeof *real);
     if (!real)
         goto system;
     for (size_t i = 0; i < n; i++) {
@@ -125,6 +125,8 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
             whole = true;
     }
     if (params->venv && !(real[n++] = strdup(params->venv)))
+        goto system;
+    if (params->site && !(real[n++] = strdup(params->site)))
         goto system;
     for (size_t i = 0; i < n; i++) {
         const char *path = inside(params->root, real[i]);
@@ -177,19 +179,18 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
     }
     /* Times to the nanosecond: a file changed within the second, at the same size, is a changed file.
      * Owners are the login's own.  Directories stay writable for the next run. */
-    fputs(" -rlpt --delete --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60"
-          " --info=progress2 --no-human-readable --outbuf=L --no-inc-recursive",
-          args);
+    fputs(" -rlpt --delete --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60 --no-inc-recursive", args);
     if (params->bwlimit)
         fprintf(args, " --bwlimit=%u", params->bwlimit);
     add(args, "--exclude=", "/.cloudplan");
+    add(args, "--exclude=", "/.cloudplan-develop"); /* scripts/node-prepare.sh keeps there what pip has made */
     for (size_t i = 0; params->ignores && params->ignores[i]; i++)
         if (*params->ignores[i])
             add_pattern(args, "-", params->ignores[i]);
     /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
      * would import what is left of it as a namespace package. */
-    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
-        add_pattern(args, "-p", left_out[i]);
+    for (size_t i = 0; rsync_left_out[i]; i++)
+        add_pattern(args, "-p", rsync_left_out[i]);
     add(sources, "", root);
     result = add_dirs(args, sources, params, err);
 out:
@@ -216,8 +217,8 @@ void rsync_rules_destroy(struct rsync_rules *rules)
     errno = saved;
 }
 
-char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, const struct node *node,
-                    const char *ssh_config, const char *out, const char *errors)
+char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, enum rsync_mode mode,
+                    const struct node *node, const char *ssh_config, const char *out, const char *errors)
 {
     char *text = NULL;
     size_t len;
@@ -228,13 +229,34 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
     if (node->port)
         snprintf(port, sizeof port, " -p %u", node->port);
     /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
-    fprintf(f, "exec rsync%s -e 'ssh -F %s%s' --%s", rules->args, ssh_config, port, rules->sources);
+    const char *output = mode == RSYNC_COPY ? " --info=progress2 --no-human-readable --outbuf=L"
+                                            : " -n -c --timeout=600 --out-format='%i %n'"; /* reading takes its time */
+    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
+    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s -e 'ssh -F %s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
+            ssh_config, port, rules->sources);
     bool v6 = strchr(node->host, ':') != NULL;
     fprintf(f, " '%s%s%s%s%s:%s/' </dev/null >", node->user ? node->user : "", node->user ? "@" : "", v6 ? "[" : "",
             node->host, v6 ? "]" : "", params->chdir);
     shell_quote(f, out);
     fputs(" 2>", f);
     shell_quote(f, errors);
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+char *rsync_count_command(const struct rsync_rules *rules, const struct sync_params *params)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    fprintf(f, "exec rsync%s -n --stats --no-human-readable --%s", rules->args, rules->sources);
+    add(f, "", params->rundir);
+    fputs("/nothing/ </dev/null", f); /* nothing is there, so that all would be copied */
     if (fclose(f)) {
         free(text);
         return NULL;

@@ -11,6 +11,9 @@
 #include "node.h"
 #include "sync.h"
 
+/* What is never copied, wherever it is in the project: rsync's patterns, NULL-terminated. */
+extern const char *const rsync_left_out[];
+
 struct rsync_rules; /* the same for all nodes */
 
 /* Works out sources and filters.  NULL and *err: STATUS_USAGE for a --rsyncdir that is not a
@@ -18,8 +21,20 @@ struct rsync_rules; /* the same for all nodes */
 struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct error *err);
 void rsync_rules_destroy(struct rsync_rules *rules);
 
+enum rsync_mode {
+    RSYNC_COPY,  /* OUT gets progress records */
+    RSYNC_VERIFY /* changes nothing: OUT gets a line for each thing that would have to change */
+};
+
+/* No output of an rsync gets larger than this (bytes): a node has a say in what it prints, and the disk is not the node's. */
+#define RSYNC_OUTPUT_MAX (4 * 1024 * 1024)
+
 /* A command line for sh that execs rsync with its output in OUT and ERR.  NULL without memory. */
-char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, const struct node *node,
-                    const char *ssh_config, const char *out, const char *errors);
+char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, enum rsync_mode mode,
+                    const struct node *node, const char *ssh_config, const char *out, const char *errors);
+
+/* A command line for sh that tells, with rsync's statistics on stdout, what a copy would hold; it changes nothing.  NULL
+ * without memory. */
+char *rsync_count_command(const struct rsync_rules *rules, const struct sync_params *params);
 
 #endif

@@ -139,3 +139,22 @@ out:
     free(path);
     return result;
 }
+
+char *rundir_tail(const char *path, size_t max, size_t *len)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *text = NULL;
+    if (fd < 0)
+        return NULL;
+    off_t size = lseek(fd, 0, SEEK_END);
+    off_t from = size > (off_t)max ? size - (off_t)max : 0;
+    if (size >= 0 && lseek(fd, from, SEEK_SET) >= 0 && (text = malloc(max + 1))) {
+        *len = 0;
+        ssize_t n;
+        while (*len < max && (n = read(fd, text + *len, max - *len)) > 0)
+            *len += (size_t)n;
+        text[*len] = '\0';
+    }
+    close(fd);
+    return text;
+}

@@ -7,6 +7,7 @@
 #include "master.h"
 #include "node.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct sync_progress {
@@ -23,13 +24,16 @@ struct sync_params {
     const char *const *dirs; /* --rsyncdir as typed, NULL-terminated; none: the root */
     const char *const *ignores; /* --rsyncignore, NULL-terminated */
     const char *venv;        /* absolute; a virtualenv to copy along; NULL: none */
+    const char *site;        /* absolute, physical; another directory to copy along, under its own name; NULL: none */
+    bool verify;             /* compare every copy with the original, by checksums */
     uint32_t bwlimit;        /* KiB/s for each rsync; 0: none */
     uint32_t max_processes;  /* 0: all at once */
     void (*progress)(void *arg, const struct sync_progress *progress);
     void *progress_arg;
 };
 
-/* 0: every ready node that is not local holds the tree, the others have become NODE_FAILED with rsync's words.
+/* 0: every ready node that is not local holds the tree, the others have become NODE_FAILED with rsync's words, or with
+ * the first difference.
  * -1 and *err: STATUS_TOOL (no rsync, no GNU parallel), STATUS_USAGE (a bad --rsyncdir), STATUS_SYSTEM,
  * STATUS_SYNC where no node is left, STATUS_SIGNAL+N. */
 int sync_run(struct node_list *list, struct masters *masters, const struct sync_params *params, struct error *err);

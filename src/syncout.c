@@ -118,6 +118,23 @@ void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX])
         words[n - 1] = '\0';
 }
 
+bool rsync_total_size(const char *text, uint64_t *bytes)
+{
+    static const char key[] = "Total file size: ";
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, sizeof key - 1))
+            continue;
+        const char *p = line + sizeof key - 1, *end = p + strcspn(p, "\n");
+        uint64_t size;
+        if (number(&p, end, &size) && (size_t)(end - p) == strlen(" bytes") && !strncmp(p, " bytes", 6)) {
+            *bytes = size;
+            return true;
+        }
+    }
+    return false;
+}
+
 enum rsync_verdict rsync_verdict(int status)
 {
     switch (status) {
@@ -133,4 +150,25 @@ enum rsync_verdict rsync_verdict(int status)
     default:
         return RSYNC_FAILED;
     }
+}
+
+size_t rsync_differences(const char *text, size_t len, char *name, size_t size)
+{
+    size_t count = 0;
+    for (const char *line = text, *stop = text + len, *end; line < stop; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(stop - line));
+        if (!end)
+            end = stop;
+        if (end == line)
+            continue;
+        const char *blank = memchr(line, ' ', (size_t)(end - line)), *from = blank ? blank : line;
+        while (from < end && *from == ' ')
+            from++;
+        /* That the root's own time differs tells less than anything in it. */
+        if (count++ == 0 || !strcmp(name, "./")) {
+            snprintf(name, size, "%.*s", (int)(end - from < (long)size ? end - from : (long)size - 1), from);
+            text_clean(name);
+        }
+    }
+    return count;
 }

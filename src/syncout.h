@@ -22,6 +22,14 @@ void joblog_read(const char *text, size_t len, int *status, size_t count);
 /* The most telling line of rsync's diagnostics: cleaned, without the final newline. */
 void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX]);
 
+/* How many lines of `rsync -n -c --delete --out-format='%i %n'` name a file that differs; the name of the first one, but the
+ * root itself, goes into name, cleaned and cut.  A line is an itemized change of 11 characters, a blank, and the name (rsync(1), --itemize-changes), or
+ * "*deleting   NAME". */
+size_t rsync_differences(const char *text, size_t len, char *name, size_t size);
+
+/* "Total file size: BYTES bytes" of `rsync --stats --no-human-readable` (rsync(1)), a line of its own: true and *bytes. */
+bool rsync_total_size(const char *text, uint64_t *bytes);
+
 /* What an rsync exit status calls for (rsync(1), EXIT VALUES). */
 enum rsync_verdict { RSYNC_OK, RSYNC_RETRY, RSYNC_FAILED };
 enum rsync_verdict rsync_verdict(int status);

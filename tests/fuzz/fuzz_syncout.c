@@ -36,5 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     strcpy(copy, words);
     text_clean(copy);
     require(strcmp(copy, words) == 0);
+
+    char name[40] = "";
+    size_t differences = rsync_differences(text, size, name, sizeof name);
+    require(differences <= size && memchr(name, '\0', sizeof name) && !strchr(name, '\n'));
+    require(differences > 0 || !*name);
     return 0;
 }

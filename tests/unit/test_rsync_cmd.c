@@ -2,6 +2,7 @@
  * remote command in a directory of the test. */
 #include "../../src/child.h"
 #include "../../src/rsync_cmd.h"
+#include "../../src/syncout.h"
 #include "alloc.h"
 
 #include <errno.h>
@@ -110,14 +111,14 @@ static char *tree(const char *path)
     return text;
 }
 
-static char *command(const struct sync_params *params, const struct node *node)
+static char *command(const struct sync_params *params, enum rsync_mode mode, const struct node *node)
 {
     struct error err = ERROR_INIT;
     struct rsync_rules *rules = rsync_rules_make(params, &err);
     if (!rules)
         fail_msg("%s", err.text);
     char *text =
-        rsync_command(rules, params, node, in_base("ssh_config"), in_base("it's out"), in_base("it's err"));
+        rsync_command(rules, params, mode, node, in_base("ssh_config"), in_base("it's out"), in_base("it's err"));
     rsync_rules_destroy(rules);
     assert_non_null(text);
     return text;
@@ -135,10 +136,10 @@ static char *contents(const char *path)
     return buf;
 }
 
-static void copy(const struct sync_params *params)
+static void run(const struct sync_params *params, enum rsync_mode mode)
 {
     struct node node = {.name = (char *)"ci@n:2222", .user = (char *)"ci", .host = (char *)"n", .port = 2222};
-    char *text = command(params, &node), *out, *words;
+    char *text = command(params, mode, &node), *out, *words;
     const char *argv[] = {"sh", "-c", text, NULL};
     struct error err = ERROR_INIT;
     int status;
@@ -151,6 +152,11 @@ static void copy(const struct sync_params *params)
     free(out);
     free(words);
     free(text);
+}
+
+static void copy(const struct sync_params *params)
+{
+    run(params, RSYNC_COPY);
 }
 
 static void assert_tree(const char *expected)
@@ -298,13 +304,14 @@ static void test_left_out(void **state)
                               "CVS/x",         "_darcs/x",      "a/__pycache__/x", "a/.pytest_cache/x",
                               ".mypy_cache/x", ".ruff_cache/x", ".tox/x",          ".nox/x",
                               "a/m.pyc",       "m.pyo",         "a/m.py",          ".gitignore",
-                              "CVSROOT",       ".cloudplan",    "a/.cloudplan",    NULL});
+                              "CVSROOT",       ".cloudplan",    "a/.cloudplan",    ".cloudplan-develop/x", NULL});
     /* The node's own caches are spared, but not those of a directory that is gone. */
     make_all("home/" CHDIR, (const char *[]){"a/__pycache__/theirs", ".pytest_cache/theirs", ".git/theirs",
-                                             "a/t.pyc", "gone/__pycache__/theirs", "gone/t.pyc", NULL});
+                                             "a/t.pyc", "gone/__pycache__/theirs", "gone/t.pyc",
+                                             ".cloudplan-develop/files/theirs", NULL});
     struct sync_params params = params_for(in_base("root"));
     copy(&params);
-    assert_tree(".cloudplan\n.git/\n.git/theirs\n.gitignore\n.pytest_cache/\n.pytest_cache/"
+    assert_tree(".cloudplan\n.cloudplan-develop/\n.cloudplan-develop/files/\n.cloudplan-develop/files/theirs\n.git/\n.git/theirs\n.gitignore\n.pytest_cache/\n.pytest_cache/"
                 "theirs\nCVSROOT\na/\na/.cloudplan\n"
                 "a/__pycache__/\na/__pycache__/theirs\na/m.py\na/t.pyc\n");
 }
@@ -454,6 +461,46 @@ static void test_names(void **state)
     }
 }
 
+/* How many differences a comparison finds; the first one's name goes into name. */
+static size_t differences(const struct sync_params *params, char name[64])
+{
+    run(params, RSYNC_VERIFY);
+    const char *out = contents(in_base("it's out"));
+    *name = '\0';
+    return rsync_differences(out, strlen(out), name, 64);
+}
+
+/* What a copy by size and time would never notice. */
+static void test_verify(void **state)
+{
+    (void)state;
+    char name[64];
+    make_all("root", (const char *const[]){"a/one", "b/two", ".git/x", "c.log", NULL});
+    struct sync_params params = params_for(in_base("root"));
+    params.ignores = (const char *[]){"*.log", NULL};
+    params.bwlimit = 5000;
+    assert_true(differences(&params, name) > 0); /* nothing is there yet */
+    copy(&params);
+    assert_int_equal(differences(&params, name), 0);
+
+    const char *path = in_base("home/" CHDIR "/b/two");
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(write(fd, "X", 1), 1);
+    const struct timespec times[2] = {st.st_atim, st.st_mtim};
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+    copy(&params);
+    assert_int_equal(differences(&params, name), 1);
+    assert_string_equal(name, "b/two");
+    assert_int_equal(*contents(in_base("home/" CHDIR "/b/two")), 'X'); /* looked at, not changed */
+
+    make("home/" CHDIR, "stray");
+    assert_true(differences(&params, name) >= 2);
+    assert_string_equal(name, "stray");
+}
+
 static void test_destination(void **state)
 {
     (void)state;
@@ -476,7 +523,7 @@ static void test_destination(void **state)
                             .port = table[i].port};
         struct sync_params params = params_for(in_base("root"));
         params.bwlimit = table[i].bwlimit;
-        char *text = command(&params, &node);
+        char *text = command(&params, RSYNC_COPY, &node);
         assert_memory_equal(text, "exec rsync ", 11);
         if (table[i].option)
             assert_non_null(strstr(text, table[i].option));
@@ -502,7 +549,7 @@ static void test_allocations(void **state)
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
         struct rsync_rules *rules = rsync_rules_make(&params, &err);
-        char *text = rules ? rsync_command(rules, &params, &node, "c", "o", "e") : NULL;
+        char *text = rules ? rsync_command(rules, &params, RSYNC_COPY, &node, "c", "o", "e") : NULL;
         bool failed = alloc_has_failed();
         if (!rules)
             assert_int_equal(err.status, STATUS_SYSTEM);
@@ -562,6 +609,7 @@ int main(void)
         cmocka_unit_test_setup(test_some_dirs, clear_trees),
         cmocka_unit_test_setup(test_virtualenv, clear_trees),
         cmocka_unit_test_setup(test_names, clear_trees),
+        cmocka_unit_test_setup(test_verify, clear_trees),
         cmocka_unit_test_setup(test_destination, clear_trees),
         cmocka_unit_test_setup(test_allocations, clear_trees),
     };

@@ -227,6 +227,30 @@ static void test_remove_is_bounded(void **state)
     free(dir);
 }
 
+static void test_tail(void **state)
+{
+    (void)state;
+    char path[128];
+    size_t len = 99;
+    assert_null(rundir_tail("/nonexistent/x", 10, &len));
+    assert_int_equal(rundir_write(base, "tail", "0123456789", 10, NULL), 0);
+    snprintf(path, sizeof path, "%s/tail", base);
+    static const struct {
+        size_t max;
+        const char *text;
+    } cases[] = {{0, ""}, {1, "9"}, {9, "123456789"}, {10, "0123456789"}, {11, "0123456789"}, {100000, "0123456789"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = rundir_tail(path, cases[i].max, &len);
+        assert_string_equal(text, cases[i].text);
+        assert_int_equal(len, strlen(cases[i].text));
+        free(text);
+    }
+    alloc_fail_at(1);
+    assert_null(rundir_tail(path, 5, &len));
+    alloc_fail_at(0);
+    unlink(path);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -250,7 +274,8 @@ int main(void)
         cmocka_unit_test(test_bases_that_do_not_fit), cmocka_unit_test(test_first_that_fits),
         cmocka_unit_test(test_sockets_fit),           cmocka_unit_test(test_write),
         cmocka_unit_test(test_remove_nothing),        cmocka_unit_test(test_remove_never_follows_links),
-        cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

@@ -22,6 +22,40 @@ static char *exact(const char *text, size_t len)
     return copy;
 }
 
+static void test_total_size(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "", "\n", "Total file size: ", "Total file size:  12 bytes", "Total file size: 12", "Total file size: 1,234 bytes",
+        "Total file size: 1.23K bytes", "Total file size: -1 bytes", "Total file size: 12 bytes \n", " Total file size: 12 bytes",
+        "x Total file size: 12 bytes\n", "Total file size: 18446744073709551616 bytes\n", "Total transferred file size: 12 bytes\n",
+        "Total file size: 12 byte\n", "Total file size: x\nTotal file size: y\n",
+    };
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        uint64_t bytes = 7;
+        char *text = exact(bad[i], strlen(bad[i]) + 1);
+        if (rsync_total_size(text, &bytes))
+            fail_msg("taken: %s", bad[i]);
+        assert_int_equal(bytes, 7);
+        free(text);
+    }
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {
+        {"Total file size: 0 bytes", 0},
+        {"Total file size: x\nTotal file size: 5 bytes\n", 5},
+        {"\nNumber of files: 3\nTotal file size: 18446744073709551615 bytes\nTotal bytes sent: 9\n", UINT64_MAX},
+    };
+    for (size_t i = 0; i < COUNT(good); i++) {
+        uint64_t bytes = 7;
+        char *text = exact(good[i].text, strlen(good[i].text) + 1);
+        assert_true(rsync_total_size(text, &bytes));
+        assert_true(bytes == good[i].bytes);
+        free(text);
+    }
+}
+
 static void test_progress(void **state)
 {
     (void)state;
@@ -181,6 +215,33 @@ static void test_words(void **state)
     free(text);
 }
 
+static void test_differences(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t count;
+        const char *name;
+    } table[] = {
+        {"", 0, NULL},
+        {"\n\n", 0, NULL},
+        {">fc........ b/two\n", 1, "b/two"},
+        {"*deleting   stray file\n.d..t...... ./\n", 2, "stray file"},
+        {">f+++++++++ a\033[31mb\n", 1, "a?[31mb"},
+        {">f+++++++++ cut off", 1, "cut off"},
+        {"nonsense\n", 1, "nonsense"},
+        {">f+++++++++ \n", 1, ""},
+        {">f+++++++++ 0123456789012345678901234567890123456789\n", 1, "0123456789012345678901234567890"},
+    };
+    for (size_t i = 0; i < COUNT(table); i++) {
+        char name[32] = "";
+        char *copy = exact(table[i].text, strlen(table[i].text));
+        assert_int_equal(rsync_differences(copy, strlen(table[i].text), name, sizeof name), table[i].count);
+        assert_string_equal(name, table[i].name ? table[i].name : "");
+        free(copy);
+    }
+}
+
 static void test_verdict(void **state)
 {
     (void)state;
@@ -197,9 +258,11 @@ static void test_verdict(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_total_size),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_joblog),
         cmocka_unit_test(test_words),
+        cmocka_unit_test(test_differences),
         cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,16 @@
+/* Removes the private directory when cloudplan itself no longer can: after SIGKILL, a crash, the out-of-memory killer.
+ *
+ * A small shell waits for the end of its standard input, which the kernel brings about when we are no more.
+ */
+#ifndef CLOUDPLAN_JANITOR_H
+#define CLOUDPLAN_JANITOR_H
+
+#include "child.h"
+#include "error.h"
+
+/* 0, or -1 and *err: STATUS_TOOL, STATUS_SYSTEM. */
+int janitor_start(struct child *janitor, const char *dir, struct error *err);
+/* Tells it to go, and waits for that; the directory should be gone already.  Safe on a zeroed CHILD_INIT. */
+void janitor_end(struct child *janitor);
+
+#endif

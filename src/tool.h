@@ -1,0 +1,12 @@
+/* Whether a program that is needed is there, and the one that it should be.
+ */
+#ifndef CLOUDPLAN_TOOL_H
+#define CLOUDPLAN_TOOL_H
+
+#include "error.h"
+
+/* Runs NAME OPTION; its output must begin with begins (NULL: anything will do).  0, or -1 and *err: STATUS_TOOL with the hint, or
+ * as child_capture(). */
+int tool_check(const char *name, const char *option, const char *begins, const char *hint, struct error *err);
+
+#endif

@@ -1,0 +1,151 @@
+#include "alloc.h"
+#include "janitor.h"
+#include "rundir.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DEADLINE_MS 15000
+
+static char dir[64], kept[64];
+
+/* A directory with something in it, and a link to another one, which must survive. */
+static int make(void **state)
+{
+    (void)state;
+    char path[128];
+    struct error err = ERROR_INIT;
+    strcpy(dir, "/tmp/janitor.XXXXXX");
+    strcpy(kept, "/tmp/kept.XXXXXX");
+    if (child_init(&err) || !mkdtemp(dir) || !mkdtemp(kept))
+        return -1;
+    snprintf(path, sizeof path, "%s/file", kept);
+    if (rundir_write(kept, "file", "x", 1, &err) || rundir_write(dir, "-file", "x", 1, &err))
+        return -1;
+    snprintf(path, sizeof path, "%s/link", dir);
+    return symlink(kept, path);
+}
+
+static int clear(void **state)
+{
+    (void)state;
+    rundir_remove(dir);
+    rundir_remove(kept);
+    return 0;
+}
+
+static bool is_there(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static void wait_until_gone(const char *path)
+{
+    long long end = clock_ms() + DEADLINE_MS;
+    while (is_there(path) && clock_ms() < end)
+        usleep(20000);
+    assert_false(is_there(path));
+}
+
+static void assert_kept(void)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/file", kept);
+    assert_true(is_there(path));
+}
+
+/* Whoever started it is killed: nothing of it could have run. */
+static void test_after_kill(void **state)
+{
+    (void)state;
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct child janitor = CHILD_INIT;
+        struct error err = ERROR_INIT;
+        if (janitor_start(&janitor, dir, &err) == 0)
+            (void)!write(ready[1], "x", 1);
+        pause();
+        _exit(0);
+    }
+    char byte;
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    assert_true(is_there(dir));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    wait_until_gone(dir);
+    assert_kept();
+}
+
+/* Bits of the signals that a process ignores, 0 where it cannot be told. */
+static unsigned long long ignored(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long long bits = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "SigIgn: %llx", &bits) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return bits;
+}
+
+/* It stays as long as we do, whatever signals come its way. */
+static void test_stays(void **state)
+{
+    (void)state;
+    struct child janitor = CHILD_INIT;
+    struct error err = ERROR_INIT;
+    assert_int_equal(janitor_start(&janitor, dir, &err), 0);
+    long long end = clock_ms() + DEADLINE_MS;
+    while (!(ignored(janitor.pid) >> (SIGTERM - 1) & ignored(janitor.pid) >> (SIGINT - 1) & 1) && clock_ms() < end)
+        usleep(10000);
+    kill(janitor.pid, SIGTERM);
+    kill(janitor.pid, SIGINT);
+    assert_false(child_wait(&janitor, 200));
+    assert_true(is_there(dir));
+    janitor_end(&janitor);
+    assert_false(is_there(dir));
+    assert_kept();
+    assert_int_equal(child_exit_status(&janitor), 0);
+}
+
+static void test_never_started(void **state)
+{
+    (void)state;
+    struct child janitor = CHILD_INIT;
+    janitor_end(&janitor);
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(n);
+        int result = janitor_start(&janitor, "/nonexistent/x", &err);
+        assert_int_equal(result, alloc_has_failed() ? -1 : 0);
+        alloc_fail_at(0);
+        janitor_end(&janitor);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_after_kill, make, clear),
+        cmocka_unit_test_setup_teardown(test_stays, make, clear),
+        cmocka_unit_test_setup_teardown(test_never_started, make, clear),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
