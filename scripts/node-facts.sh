@@ -1,15 +1,18 @@
 #!/bin/sh
 # What a node can offer to this login, right now.
 #
-# It is sent to the stdin of the node's `sh -s`, after three generated lines that assign
+# It is sent to the stdin of the node's `sh -s`, after generated lines that assign
 #     CLOUDPLAN_NONCE    marks the answer
 #     CLOUDPLAN_CHDIR    where the copy will be: absolute, or relative to home
-#     CLOUDPLAN_PYTHON   an interpreter's name or path, or nothing
-# so everything is in functions and the last line starts them: a script cut short does nothing,
-# and no child can eat the rest of it. It runs on busy nodes: /proc is read with the shell's own
-# `read`, all else takes eight short processes. It writes nothing on the node, hence no
-# here-documents (older bash keeps them in /tmp). Of all file systems only home's and the target's
-# are touched.
+#     CLOUDPLAN_PYTHON   interpreters, names or paths, one a line; or nothing
+#     CLOUDPLAN_MODULES  Python modules that they must find, between blanks; or nothing
+# and after scripts/node-lease.sh.
+#
+# Everything is in functions and the last line starts them: a script cut short does nothing, and no
+# child can eat the rest of it. It runs on busy nodes: /proc is read with the shell's own `read`, all
+# else takes eight short processes, and some ten more where there are leases. It writes nothing on
+# the node, hence no here-documents (older bash keeps them in /tmp). Of all file systems only home's,
+# the target's and /tmp are touched.
 #
 # The answer is one write: an empty line (a chatty start-up file may have left the cursor in
 # mid-line), `cloudplan-facts NONCE 1`, lines of KEY=VALUE, `cloudplan-end NONCE`. What is not
@@ -25,6 +28,9 @@
 #                        ZFS's ARC counts as used)
 #   cgroup_mem=LIMIT USAGE INACTIVE_FILE
 #                        bytes; a line for each cgroup, own to root, that has a limit
+#   lease=CORES MEM_MIB WHO
+#                        a line for each lease of another run: what it has been given, less the memory that it is
+#                        seen to use already, and who it is, USER@CONTROLLER
 #   load1=X.XX           load average of the last minute
 #   boot_id=ID           the same for two logins: the same machine
 #   login_id=USER@DEV:INODE  of home
@@ -34,8 +40,10 @@
 #   target=absent        it does not exist, or is an empty directory
 #   target=ours          a directory with a regular file .cloudplan in it
 #   target=foreign       anything else, a symbolic link too
-#   python=X.Y.Z         of CLOUDPLAN_PYTHON, if it runs
-#   python_path=FILE     its sys.executable
+#   python=X.Y.Z         of the first of CLOUDPLAN_PYTHON, if it runs
+#   python_path=FILE     where it was found
+#   interpreter=N X.Y.Z  of the Nth, from the second on, if it runs
+#   missing=N NAME...    those of CLOUDPLAN_MODULES that the Nth, from the first on, does not find
 #   rsync=X.Y.Z          or openrsync-N, N being the protocol's version (openrsync tells no other),
 #                        or the first line of another rsync's --version as it is
 
@@ -229,6 +237,16 @@ cgroups() {
     done </proc/self/cgroup
 }
 
+leases() {
+    lease_dir_is_good || return
+    IFS=$nl
+    for line in $(lease_list); do
+        unset IFS
+        put lease "$line"
+    done
+    unset IFS
+}
+
 linux() {
     ncpu=
     cores
@@ -283,25 +301,65 @@ freebsd() {
         put mem_available "$result"
 }
 
-python() {
-    case $CLOUDPLAN_PYTHON in
-    '' | -*) return ;;
+# No function is called python*, which are names of interpreters.
+interpreters() {
+    number=0
+    IFS=$nl
+    for name in $CLOUDPLAN_PYTHON; do
+        unset IFS
+        number=$((number + 1))
+        interpreter "$name" $number
+    done
+    unset IFS
+}
+
+interpreter() { # NAME NUMBER
+    case $1 in
+    -*) return ;;
     esac
-    command -v "$CLOUDPLAN_PYTHON" >/dev/null || return
+    command -v "$1" >/dev/null || return
     # Apple's /usr/bin/python3 without the developer tools opens a dialogue on the node's screen
-    if [ "$os" = Darwin ] && [ "$(command -v "$CLOUDPLAN_PYTHON")" = /usr/bin/python3 ]; then
+    if [ "$os" = Darwin ] && [ "$(command -v "$1")" = /usr/bin/python3 ]; then
         xcode-select -p >/dev/null || return
     fi
-    # -V and no program: it takes a quarter of the time, which counts where a hundred nodes share one machine
-    text=$("$CLOUDPLAN_PYTHON" -V) || return
-    case $text in
-    'Python '*) text=${text#Python } ;;
-    *) return ;;
-    esac
-    text=${text%%"$nl"*}
-    put python "${text%% *}"
-    put python_path "$(command -v "$CLOUDPLAN_PYTHON")"
+    if [ -n "$CLOUDPLAN_MODULES" ]; then
+        # shellcheck disable=SC2086 # into words
+        text=$("$1" -B -c "$find_modules" $CLOUDPLAN_MODULES) || return
+        said=${text##*"$nl"cloudplan-python } # what starts with every interpreter there may print, too
+    else
+        # -V and no program: it takes a quarter of the time, which counts where a hundred nodes share one machine
+        text=$("$1" -V) || return
+        said=${text#Python }
+    fi
+    [ "$said" != "$text" ] || return
+    said=${said%%"$nl"*}
+    version=${said%% *}
+    [ -n "$version" ] || return
+    if [ "$2" = 1 ]; then
+        put python "$version"
+        put python_path "$(command -v "$1")"
+    else
+        put interpreter "$2 $version"
+    fi
+    [ -z "$CLOUDPLAN_MODULES" ] || [ "$said" = "$version" ] || put missing "$2 ${said#* }"
 }
+
+# Says the version and the modules that are not found. Nothing is imported: of a name with dots only the package is
+# looked for, since to find the rest its parent would be run. What a module's finder stumbles over counts as found:
+# whether it works is not the question here. Home, which -c puts into the path, holds no module of the workers.
+find_modules='
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import importlib.util
+def is_missing(name):
+    try:
+        return not importlib.util.find_spec(name.split(".")[0])
+    except Exception:
+        return False
+missing = [name for name in sys.argv[1:] if is_missing(name)]
+print("\ncloudplan-python " + " ".join([sys.version.split()[0]] + missing))
+'
 
 rsync_version() {
     text=$(rsync --version)
@@ -398,7 +456,8 @@ main() {
     FreeBSD | DragonFly) freebsd ;;
     *) linux ;;
     esac
-    python
+    leases
+    interpreters
     rsync_version
 
     case $HOME in

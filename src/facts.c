@@ -12,6 +12,8 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 
+#define MIB (UINT64_C(1) << 20)
+
 /* How much of a bad value or line is shown. */
 #define EXCERPT_MAX 80
 
@@ -21,8 +23,13 @@ enum kind {
     KIND_LOAD,   /* double */
     KIND_TARGET, /* enum facts_target */
     KIND_TEXT,   /* char[] */
-    KIND_QUOTA,  /* QUOTA PERIOD, any number of lines */
-    KIND_CGROUP  /* LIMIT USAGE INACTIVE_FILE, any number of lines */
+    /* any number of lines: */
+    KIND_QUOTA,   /* QUOTA PERIOD */
+    KIND_CGROUP,  /* LIMIT USAGE INACTIVE_FILE */
+    KIND_LEASE,   /* CORES MEM_MIB WHO */
+    KIND_PYTHON,  /* NUMBER VERSION, numbers from 2, none twice */
+    KIND_MISSING, /* NUMBER NAME..., numbers from 1, none twice */
+    KIND_REPEATED = KIND_QUOTA /* from here on */
 };
 
 static const struct key {
@@ -38,6 +45,7 @@ static const struct key {
     {"mem_total", KIND_BYTES, true, MEMBER(mem_total)},
     {"mem_available", KIND_BYTES, true, MEMBER(mem_machine)},
     {"cgroup_mem", KIND_CGROUP, false, 0, 0},
+    {"lease", KIND_LEASE, false, 0, 0},
     {"load1", KIND_LOAD, false, MEMBER(load1)},
     {"disk_free", KIND_BYTES, false, MEMBER(disk_free)},
     {"target", KIND_TARGET, false, MEMBER(target)},
@@ -49,6 +57,8 @@ static const struct key {
     {"home", KIND_TEXT, false, MEMBER(home)},
     {"python", KIND_TEXT, false, MEMBER(python)},
     {"python_path", KIND_TEXT, false, MEMBER(python_path)},
+    {"interpreter", KIND_PYTHON, false, 0, 0},
+    {"missing", KIND_MISSING, false, 0, 0},
     {"rsync", KIND_TEXT, false, MEMBER(rsync)},
 #undef MEMBER
 };
@@ -63,6 +73,7 @@ struct parse {
     bool seen[ARRAY_SIZE(keys)];
     uint64_t quota_cores; /* the least of all quotas; UINT64_MAX: none */
     uint64_t cgroup_left; /* the least room of all cgroups; UINT64_MAX: no limit */
+    bool numbered[2][FACTS_PYTHONS_MAX]; /* seen, by python: its version, what it misses */
     struct error *err;
 };
 
@@ -247,6 +258,96 @@ static const char *parse_cgroup(struct span text, uint64_t *left)
     return NULL;
 }
 
+/* Takes the text up to the next blank off *rest; false where there is no blank. */
+static bool next_word(struct span *rest, struct span *word)
+{
+    const char *blank = memchr(rest->at, ' ', rest->len);
+    if (!blank)
+        return false;
+    *word = (struct span){rest->at, (size_t)(blank - rest->at)};
+    rest->at += word->len + 1;
+    rest->len -= word->len + 1;
+    return true;
+}
+
+/* What USER@CONTROLLER is made of. */
+static bool is_holder(struct span text)
+{
+    static const char chars[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._@:-";
+    for (size_t i = 0; i < text.len; i++)
+        if (!memchr(chars, text.at[i], sizeof chars - 1))
+            return false;
+    return text.len > 0 && text.len < FACTS_HOLDER_MAX;
+}
+
+static const char *parse_lease(struct facts *f, struct span text)
+{
+    struct span words[2];
+    uint64_t cores, mib;
+    if (!next_word(&text, &words[0]) || !next_word(&text, &words[1]))
+        return "has too few words";
+    const char *wrong = parse_number(words[0], &cores);
+    if (!wrong)
+        wrong = parse_number(words[1], &mib);
+    if (wrong)
+        return wrong;
+    if (cores < 1 || cores > FACTS_CORES_MAX)
+        return "is out of range";
+    if (cores > UINT32_MAX - f->lease_cores || mib > ((uint64_t)INT64_MAX - f->lease_mem) / MIB)
+        return "is too large";
+    if (!is_holder(text))
+        return "does not say whose it is";
+    f->lease_cores += (uint32_t)cores;
+    f->lease_mem += mib * MIB;
+    if (f->lease_count++ == 0)
+        copy_clean(f->lease_holder, sizeof f->lease_holder, text);
+    return NULL;
+}
+
+/* "NUMBER TEXT" of one of the pythons: its position and, in *text, the rest. */
+static const char *parse_numbered(struct span text, uint64_t least, bool *seen, size_t *position, struct span *rest)
+{
+    const char *blank = memchr(text.at, ' ', text.len);
+    size_t len = blank ? (size_t)(blank - text.at) : text.len;
+    uint64_t number;
+    const char *wrong = parse_number((struct span){text.at, len}, &number);
+    if (wrong)
+        return wrong;
+    if (number < least || number > FACTS_PYTHONS_MAX)
+        return "is out of range";
+    if (!blank || len + 1 == text.len)
+        return "says nothing";
+    *position = (size_t)number - 1;
+    if (seen[*position])
+        return "comes twice";
+    seen[*position] = true;
+    *rest = (struct span){blank + 1, text.len - len - 1};
+    return NULL;
+}
+
+static const char *parse_python(struct parse *p, struct span text)
+{
+    size_t i;
+    struct span version;
+    const char *wrong = parse_numbered(text, 2, p->numbered[0], &i, &version);
+    if (!wrong)
+        copy_clean(p->facts.pythons[i], sizeof p->facts.pythons[i], version);
+    return wrong;
+}
+
+static const char *parse_missing(struct parse *p, struct span text)
+{
+    struct facts *f = &p->facts;
+    size_t i;
+    struct span names;
+    const char *wrong = parse_numbered(text, 1, p->numbered[1], &i, &names);
+    if (!wrong && (!f->missing[0] || i < f->missing_python)) {
+        copy_clean(f->missing, sizeof f->missing, names);
+        f->missing_python = (uint32_t)i;
+    }
+    return wrong;
+}
+
 static int parse_line(struct parse *p, struct span line)
 {
     const char *sign = memchr(line.at, '=', line.len);
@@ -263,7 +364,7 @@ static int parse_line(struct parse *p, struct span line)
     const struct key *key = &keys[i];
     void *member = (char *)&p->facts + key->offset;
     const char *wrong = NULL;
-    if (p->seen[i] && key->kind != KIND_QUOTA && key->kind != KIND_CGROUP)
+    if (p->seen[i] && key->kind < KIND_REPEATED)
         return malformed(p, key->name, "comes twice", value);
     p->seen[i] = true;
     switch (key->kind) {
@@ -289,6 +390,15 @@ static int parse_line(struct parse *p, struct span line)
         break;
     case KIND_CGROUP:
         wrong = parse_cgroup(value, &p->cgroup_left);
+        break;
+    case KIND_LEASE:
+        wrong = parse_lease(&p->facts, value);
+        break;
+    case KIND_PYTHON:
+        wrong = parse_python(p, value);
+        break;
+    case KIND_MISSING:
+        wrong = parse_missing(p, value);
         break;
     }
     return wrong ? malformed(p, key->name, wrong, value) : 0;
@@ -330,6 +440,10 @@ static int conclude(struct parse *p)
         f->cores_online = f->cores;
     if (p->quota_cores < f->cores)
         f->cores = (uint32_t)p->quota_cores;
+    copy_clean(f->pythons[0], sizeof f->pythons[0], (struct span){f->python, strlen(f->python)});
+    for (uint32_t i = 0; i < FACTS_PYTHONS_MAX; i++)
+        if (f->pythons[i][0])
+            f->python_count = i + 1;
     return 0;
 }
 
@@ -361,5 +475,19 @@ int facts_parse(struct facts *facts, const char *answer, size_t len, const char 
     if (conclude(&p) != 0)
         return -1;
     *facts = p.facts;
+    return 0;
+}
+
+int facts_set_lease(struct facts *facts, const char *words, struct error *err)
+{
+    struct parse p = {.err = err};
+    struct span text = {words, strlen(words)};
+    const char *wrong = parse_lease(&p.facts, text);
+    if (wrong)
+        return malformed(&p, "lease", wrong, text);
+    facts->lease_count = p.facts.lease_count;
+    facts->lease_cores = p.facts.lease_cores;
+    facts->lease_mem = p.facts.lease_mem;
+    memcpy(facts->lease_holder, p.facts.lease_holder, sizeof facts->lease_holder);
     return 0;
 }

@@ -19,8 +19,8 @@
  *
  * Numbers are checked: not a number, too large (2^63 and above), or a missing
  * mandatory key (cores, mem_total, mem_available, os) makes the whole answer
- * malformed; so does a key that comes twice (quota and cgroup_mem may), a NUL
- * byte in the answer, and a second answer.
+ * malformed; so does a key that comes twice (quota, cgroup_mem and lease may, interpreter
+ * and missing may for another interpreter), a NUL byte in the answer, and a second answer.
  */
 #ifndef CLOUDPLAN_FACTS_H
 #define CLOUDPLAN_FACTS_H
@@ -37,6 +37,12 @@
 /* A machine with more cores than this is a mistake. */
 #define FACTS_CORES_MAX 65536
 
+/* Bytes of USER@CONTROLLER, whose a lease is, its NUL included. */
+#define FACTS_HOLDER_MAX 65
+
+/* At most so many interpreters can be asked for. */
+#define FACTS_PYTHONS_MAX 8
+
 enum facts_target { /* --cloud-chdir on the node */
     TARGET_ABSENT,  /* does not exist, or is an empty directory: may be made */
     TARGET_OURS,    /* a directory that carries cloudplan's mark */
@@ -51,6 +57,10 @@ struct facts {
                                 estimate it, and Darwin's terms overlap */
     uint64_t mem_available;  /* bytes, what this login may use (cgroups included) */
     double load1;            /* one-minute load average, -1 where unknown */
+    uint32_t lease_count;    /* leases of other runs, see scripts/node-lease.sh */
+    uint32_t lease_cores;    /* what they hold in all; 0 where there is none */
+    uint64_t lease_mem;      /* bytes, less what they are seen to use already: that is not available anyway */
+    char lease_holder[FACTS_HOLDER_MAX]; /* USER@CONTROLLER of the first; "" where there is none */
     uint64_t disk_free;      /* bytes free where --cloud-chdir will be; UINT64_MAX where unknown */
     enum facts_target target; /* TARGET_FOREIGN where unknown */
     char boot_id[80];        /* "" where unknown; same value: same machine */
@@ -59,8 +69,12 @@ struct facts {
     char release[128];       /* uname -r */
     char arch[64];           /* uname -m */
     char home[512];
-    char python[64];         /* version of the python asked for, "" where missing */
-    char python_path[512];   /* the python asked for, "" where missing */
+    char python[64];         /* version of the first python asked for, "" where missing */
+    char python_path[512];   /* the first python asked for, "" where missing */
+    char pythons[FACTS_PYTHONS_MAX][32]; /* versions of all pythons asked for, in that order; "" where missing */
+    uint32_t python_count;   /* how many there are, the missing ones before the last found one included */
+    char missing[256];       /* modules that a python does not find, a blank between; "" where none is known to be */
+    uint32_t missing_python; /* which python that is, from 0: the first one that misses any */
     char rsync[64];          /* version, "" where missing */
 };
 
@@ -69,5 +83,9 @@ struct facts {
  * This account is currently not available.)", or "no answer" where there is nothing but white space.
  * *facts is defined only on 0.  Strings are cleaned of control characters and cut to fit. */
 int facts_parse(struct facts *facts, const char *answer, size_t len, const char *nonce, struct error *err);
+
+/* "CORES MEM_MIB WHO", as the node's guard says who has taken what this run asked for: becomes the one lease in *facts, in
+ * place of those from the answer.  0, or -1 and *err: STATUS_DATA, *facts being as it was. */
+int facts_set_lease(struct facts *facts, const char *words, struct error *err);
 
 #endif

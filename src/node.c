@@ -309,7 +309,10 @@ const char *plan_term_name(enum plan_term term)
                                         [TERM_CORES] = "cores",
                                         [TERM_MEMORY] = "memory",
                                         [TERM_MAX_PROCESSES] = "max-processes",
-                                        [TERM_MACHINE] = "machine"};
+                                        [TERM_MACHINE] = "machine",
+                                        [TERM_LEASE] = "lease",
+                                        [TERM_EACH] = "each",
+                                        [TERM_FILES] = "files"};
     return names[term];
 }
 

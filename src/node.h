@@ -44,7 +44,10 @@ enum plan_term { /* what decided a node's number of processes */
     TERM_CORES,
     TERM_MEMORY,
     TERM_MAX_PROCESSES,
-    TERM_MACHINE /* other nodes of the list are the same machine */
+    TERM_MACHINE, /* other nodes of the list are the same machine */
+    TERM_LEASE,   /* other runs have a part of it */
+    TERM_EACH,    /* one process for each interpreter, neither more nor less */
+    TERM_FILES    /* the limit of open files here leaves room for no more */
 };
 
 /* What OpenSSH would do for a node: filled in by sshconf, owned by it. */

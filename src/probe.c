@@ -6,6 +6,7 @@
  */
 #include "probe.h"
 
+#include "accept.h"
 #include "child.h"
 #include "embedded.h"
 #include "shquote.h"
@@ -34,7 +35,7 @@ struct slot {
 
 struct probe {
     struct node_list *list;
-    const struct probe_params *params;
+    struct probe_params *params; /* a copy: ready() completes it */
     struct transport_script script;
     CURLM *multi;
     struct libssh2_shared *shared;
@@ -52,7 +53,13 @@ static char *make_script(const struct probe_params *params, size_t *len)
         return NULL;
     shell_assign(out, "CLOUDPLAN_NONCE", params->nonce);
     shell_assign(out, "CLOUDPLAN_CHDIR", params->chdir);
-    shell_assign(out, "CLOUDPLAN_PYTHON", params->python);
+    shell_assign(out, "CLOUDPLAN_MODULES", params->modules ? params->modules : "");
+    fputs("CLOUDPLAN_PYTHON=", out);
+    for (size_t i = 0; params->pythons[i]; i++) {
+        shell_quote(out, params->pythons[i]);
+        shell_quote(out, "\n");
+    }
+    fputc('\n', out);
     fwrite(node_facts_sh, 1, node_facts_sh_len, out);
     if (fclose(out)) {
         free(text);
@@ -98,21 +105,6 @@ static void finish(struct probe *p, struct slot *slot)
         p->params->progress(p->params->progress_arg, p->list, p->done);
 }
 
-/* What a node must have for anything to run on it. */
-static void accept_facts(const struct probe *p, struct node *node)
-{
-    node->has_facts = true;
-    node_set(node, NODE_READY, "%s", "");
-    if (!*node->facts.python)
-        node_set(node, NODE_UNFIT, "python is missing: no %s on the node", p->params->python);
-    else if (!node->local && !*node->facts.rsync)
-        node_set(node, NODE_UNFIT, "rsync is missing on the node");
-    else if (!node->local && node->facts.target == TARGET_FOREIGN)
-        node_set(node, NODE_UNFIT,
-                 "%s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir",
-                 p->params->chdir);
-}
-
 static void open_slot(struct probe *p, struct slot *slot)
 {
     struct error err = ERROR_INIT;
@@ -156,7 +148,7 @@ static void step_slot(struct probe *p, struct slot *slot)
             if (facts_parse(&slot->node->facts, t->answer ? t->answer : "", t->answer_len, p->params->nonce, &err))
                 node_set(slot->node, NODE_FAILED, "%s", err.text);
             else
-                accept_facts(p, slot->node);
+                accept_facts(slot->node, p->params);
             finish(p, slot);
             return;
         case TRANSPORT_FAILED:
@@ -206,7 +198,8 @@ static int due(struct probe *p)
         struct slot *slot = &p->slots[i];
         if (!slot->node)
             continue;
-        if (slot->deadline <= now) {
+        /* Without a script no node can answer: that wait has a deadline of its own. */
+        if (slot->deadline <= now && p->script.text) {
             if (slot->transport)
                 node_set(slot->node, NODE_OFFLINE, "timed out after %d s while %s", p->params->timeout_ms / 1000,
                          slot->transport->ops->phase(slot->transport));
@@ -220,7 +213,7 @@ static int due(struct probe *p)
             if (slot->node)
                 step_slot(p, slot);
         }
-        if (slot->node && slot->deadline < next)
+        if (slot->node && p->script.text && slot->deadline < next)
             next = slot->deadline;
         if (slot->node && slot->retry_at && slot->retry_at < next)
             next = slot->retry_at;
@@ -257,11 +250,36 @@ static int wait_for_any(struct probe *p, int timeout_ms, struct error *err)
     return 0;
 }
 
+/* Makes the script once it is known what to ask for.  A node's time starts anew then: it is not the one that was waited for. */
+static int get_ready(struct probe *p, struct error *err)
+{
+    int ready = p->params->ready ? p->params->ready(p->params->ready_arg, p->params, err) : 1;
+    if (ready <= 0)
+        return ready;
+    size_t pythons = 0;
+    while (pythons <= FACTS_PYTHONS_MAX && p->params->pythons[pythons])
+        pythons++;
+    if (pythons < 1 || pythons > FACTS_PYTHONS_MAX)
+        return error_set(err, STATUS_BUG, "%zu interpreters to ask for, not 1 to %d", pythons, FACTS_PYTHONS_MAX);
+    p->script.text = make_script(p->params, &p->script.len);
+    if (!p->script.text)
+        return error_set(err, STATUS_SYSTEM, "no memory to ask the nodes");
+    for (size_t i = 0; i < p->window; i++)
+        if (p->slots[i].node)
+            p->slots[i].deadline = clock_ms() + p->params->timeout_ms;
+    return 1;
+}
+
 static int loop(struct probe *p, struct error *err)
 {
-    fill_window(p);
-    while (p->active) {
+    int ready = get_ready(p, err);
+    if (ready >= 0)
+        fill_window(p);
+    while (ready >= 0 && p->active) {
         int running;
+        bool just_ready = ready == 0 && (ready = get_ready(p, err)) > 0;
+        if (ready < 0)
+            break;
         CURLMcode code = curl_multi_perform(p->multi, &running);
         if (code)
             return error_set(err, STATUS_SYSTEM, "libcurl: %s", curl_multi_strerror(code));
@@ -270,10 +288,10 @@ static int loop(struct probe *p, struct error *err)
         for (size_t i = 0; i < p->window; i++) {
             struct slot *slot = &p->slots[i];
             /* No descriptor: it is connecting, or its child has closed all and is about to end. */
-            bool ready = slot->fds == 0 || child_event;
+            bool step = slot->fds == 0 || child_event || just_ready;
             for (size_t f = slot->first_fd; f < slot->first_fd + slot->fds; f++)
-                ready = ready || p->fds[f].revents;
-            if (slot->node && ready)
+                step = step || p->fds[f].revents;
+            if (slot->node && step)
                 step_slot(p, slot);
         }
         if (child_signal())
@@ -284,23 +302,22 @@ static int loop(struct probe *p, struct error *err)
         if (p->active && wait_for_any(p, timeout_ms, err))
             return -1;
     }
-    return 0;
+    return ready < 0 ? -1 : 0;
 }
 
 int probe_run(struct node_list *list, const struct probe_params *params, struct error *err)
 {
-    struct probe p = {.list = list, .params = params, .random = (uint32_t)clock_ms() | 1};
+    struct probe_params own = *params;
+    struct probe p = {.list = list, .params = &own, .random = (uint32_t)clock_ms() | 1};
     int result = -1;
-    char *script = make_script(params, &p.script.len);
     char end[128];
     snprintf(end, sizeof end, "cloudplan-end %s", params->nonce);
-    p.script.text = script;
     p.script.end = end;
     p.window = window_size(list->count);
     p.slots = calloc(p.window ? p.window : 1, sizeof *p.slots);
     p.fds = calloc(1 + p.window * TRANSPORT_FDS_MAX, sizeof *p.fds);
     p.multi = curl_multi_init();
-    if (!script || !p.slots || !p.fds || !p.multi) {
+    if (!p.slots || !p.fds || !p.multi) {
         error_set(err, STATUS_SYSTEM, "no memory to ask the nodes");
         goto out;
     }
@@ -316,6 +333,6 @@ out:
         curl_multi_cleanup(p.multi);
     free(p.slots);
     free(p.fds);
-    free(script);
+    free((char *)p.script.text);
     return result;
 }

@@ -13,18 +13,26 @@
 struct probe_params {
     int timeout_ms;       /* for one node's whole conversation */
     const char *chdir;    /* where the facts script looks for free disk and the mark */
-    const char *python;   /* the interpreter whose version is asked for */
+    const char *const *pythons; /* the interpreters that a node must have: 1 to FACTS_PYTHONS_MAX, NULL-terminated */
+    const char *python_version; /* "3.11": of which version the first of them must be, as a virtualenv was made with it; NULL: any */
+    const char *modules;  /* Python modules that they must find there, a blank between; NULL: not asked */
     const char *nonce;    /* marks the answer */
     /* Called whenever a node has got its state; may be NULL. */
     void (*progress)(void *arg, const struct node_list *list, size_t done);
     void *progress_arg;
+    /* Called while nodes are being connected to, until it returns 1: what they are to be asked for is in *params now (timeout_ms, chdir,
+     * pythons, modules).  0: not known yet; child_events_fd() becomes readable when it may be.  -1 and *err: give up.  NULL:
+     * params are complete. */
+    int (*ready)(void *arg, struct probe_params *params, struct error *err);
+    void *ready_arg;
     /* For tests: where conversations come from; NULL: the real transports. */
     struct transport *(*open)(void *arg, const struct node *node, bool fallback,
                               const struct transport_script *script, struct error *err);
     void *open_arg;
 };
 
-/* 0, or -1 and *err: STATUS_SYSTEM, or STATUS_SIGNAL+N when a signal ended it. */
+/* 0, or -1 and *err: STATUS_BUG for another number of interpreters, STATUS_SYSTEM, STATUS_SIGNAL+N when a signal ended it, or what
+ * ready() says. */
 int probe_run(struct node_list *list, const struct probe_params *params, struct error *err);
 
 #endif

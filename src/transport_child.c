@@ -37,7 +37,7 @@ static void close_pipe(int *fd)
 
 static void write_script(struct child_transport *c)
 {
-    while (c->child.in >= 0) {
+    while (c->child.in >= 0 && c->script->text) {
         ssize_t n = write(c->child.in, c->script->text + c->written, c->script->len - c->written);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
@@ -101,8 +101,7 @@ static enum transport_result step(struct transport *t)
         char reason[ERROR_TEXT_MAX];
         t->state = ssh_failure(c->words, reason);
         error_set(&t->err, STATUS_UNAVAILABLE, "%s", reason);
-        /* Above MaxStartups sshd closes connections at random. */
-        t->dropped = t->state == NODE_OFFLINE && strstr(c->words, "kex_exchange_identification");
+        t->dropped = t->state == NODE_OFFLINE && ssh_dropped(c->words);
         return TRANSPORT_FAILED;
     }
     if (t->answer_len == 0 && c->words_len > 0) {
@@ -117,7 +116,7 @@ static size_t want(const struct transport *t, struct curl_waitfd *fds)
 {
     const struct child_transport *c = (const struct child_transport *)t;
     size_t n = 0;
-    if (c->child.in >= 0)
+    if (c->child.in >= 0 && c->script->text)
         fds[n++] = (struct curl_waitfd){c->child.in, CURL_WAIT_POLLOUT, 0};
     if (c->child.out >= 0)
         fds[n++] = (struct curl_waitfd){c->child.out, CURL_WAIT_POLLIN, 0};

@@ -196,7 +196,11 @@ static enum transport_result start_session(struct conversation *c)
     if (!c->session)
         return fail(c, NODE_FAILED, "libssh2: no memory");
     libssh2_session_set_blocking(c->session, 0);
+#if LIBSSH2_VERSION_NUM >= 0x010b01 /* 1.11.1 deprecates the one without a function's type */
+    libssh2_session_callback_set2(c->session, LIBSSH2_CALLBACK_RECV, (libssh2_cb_generic *)receive);
+#else
     libssh2_session_callback_set(c->session, LIBSSH2_CALLBACK_RECV, (void *)receive);
+#endif
     const char *lacking = trust_algorithms(c->session, c->node->conf, c->known);
     if (!lacking)
         return TRANSPORT_WAIT;
@@ -339,6 +343,8 @@ static enum transport_result start_shell(struct conversation *c)
 static enum transport_result write_script(struct conversation *c)
 {
     char words[200];
+    if (!c->script->text)
+        return TRANSPORT_WAIT;
     while (c->written < c->script->len) {
         ssize_t n = libssh2_channel_write(c->channel, c->script->text + c->written, c->script->len - c->written);
         if (n == LIBSSH2_ERROR_EAGAIN)
@@ -410,7 +416,8 @@ static enum transport_result step(struct transport *t)
 static size_t want(const struct transport *t, struct curl_waitfd *fds)
 {
     const struct conversation *c = (const struct conversation *)t;
-    if (c->fd < 0)
+    /* Without a script what comes is not read yet: poll() would return at once, again and again. */
+    if (c->fd < 0 || (c->phase == WRITING && !c->script->text))
         return 0;
     size_t n = 0;
     short events = CURL_WAIT_POLLIN;

@@ -7,6 +7,7 @@
 #include "xspec.h"
 
 #include "sshconf.h"
+#include "xspec_id.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -108,14 +109,35 @@ static int check_path(const char *what, const char *value, struct error *err)
     return 0;
 }
 
+static size_t count_of(const char *const *strings)
+{
+    size_t n = 0;
+    while (strings && strings[n])
+        n++;
+    return n;
+}
+
 static int check_params(const struct xspec_params *params, struct error *err)
 {
-    if (check_value("the directory on the nodes", params->chdir, err) < 0 ||
-        check_path("the nodes' python", params->python, err) < 0)
+    if (check_value("the directory on the nodes", params->chdir, err) < 0)
         return -1;
-    if (params->local_python && check_path("this machine's python", params->local_python, err) < 0)
-        return -1;
+    for (size_t i = 0; params->pythons[i]; i++)
+        if (check_path("the nodes' python", params->pythons[i], err) < 0)
+            return -1;
+    for (size_t i = 0; params->local_pythons && params->local_pythons[i]; i++)
+        if (check_path("this machine's python", params->local_pythons[i], err) < 0)
+            return -1;
     return params->ssh_config ? check_value("the ssh_config", params->ssh_config, err) : 0;
+}
+
+/* One interpreter must not run what another one is to be tested with. */
+static int check_local(const struct node_list *list, const struct xspec_params *params, struct error *err)
+{
+    size_t needed = params->each ? count_of(params->pythons) : 1, given = count_of(params->local_pythons);
+    for (size_t i = 0; i < list->count; i++)
+        if (list->nodes[i].local && xspec_in_use(&list->nodes[i]) && given < needed && (given || needed > 1))
+            return error_set(err, STATUS_BUG, "%zu interpreters for this machine instead of %zu", given, needed);
+    return 0;
 }
 
 /* The user to log in as; NULL: none known. */
@@ -136,42 +158,6 @@ static int check_user(const struct node *node, const char *chars, const char *wh
     return 0;
 }
 
-static bool in_use(const struct node *node)
-{
-    return node->state == NODE_READY && node->processes > 0;
-}
-
-static int by_host(const void *a, const void *b)
-{
-    const struct node *x = *(const struct node *const *)a, *y = *(const struct node *const *)b;
-    return strcmp(x->host, y->host);
-}
-
-/* What stands before "_0" in each node's ids: an array of borrowed strings.  All nodes of the list count, so
- * that a node has the same ids whether or not another one dropped out. */
-static const char **id_stems(const struct node_list *list, struct error *err)
-{
-    size_t n = list->count;
-    const char **stems = calloc(n + 1, sizeof *stems);
-    const struct node **sorted = calloc(n + 1, sizeof *sorted);
-    if (!stems || !sorted) {
-        free(stems);
-        free(sorted);
-        error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = &list->nodes[i];
-    qsort(sorted, n, sizeof *sorted, by_host);
-    for (size_t i = 0; i < n; i++) {
-        bool shared = (i > 0 && by_host(&sorted[i - 1], &sorted[i]) == 0) ||
-                      (i + 1 < n && by_host(&sorted[i], &sorted[i + 1]) == 0);
-        stems[sorted[i] - list->nodes] = shared ? sorted[i]->name : sorted[i]->host;
-    }
-    free(sorted);
-    return stems;
-}
-
 /* What stands before the id. */
 static char *xspec_head(const struct node *node, struct error *err)
 {
@@ -187,59 +173,62 @@ static char *xspec_head(const struct node *node, struct error *err)
 }
 
 /* What stands after the id. */
-static char *xspec_tail(bool local, const struct xspec_params *params, struct error *err)
+static char *xspec_tail(bool local, const struct xspec_params *params, size_t python, struct error *err)
 {
+    const char *const *pythons = local ? params->local_pythons : params->pythons;
     if (local)
-        return format(err, "%s%s", params->local_python ? "//python=" : "",
-                      params->local_python ? params->local_python : "");
-    return format(err, "//chdir=%s//python=%s%s%s", params->chdir, params->python,
+        return format(err, "%s%s", pythons ? "//python=" : "", pythons ? pythons[python] : "");
+    return format(err, "//chdir=%s//python=%s%s%s", params->chdir, pythons[python],
                   params->ssh_config ? "//ssh_config=" : "", params->ssh_config ? params->ssh_config : "");
 }
 
-/* Adds the node's xspecs at *end, which moves on. */
-static int add_xspecs(char ***end, const struct node *node, const char *stem,
+/* Adds so many xspecs of the node at *end, with the ids at *id; both move on. */
+static int add_xspecs(char ***end, char *const **id, const struct node *node, size_t count,
                       const struct xspec_params *params, struct error *err)
 {
-    int result = -1;
     char *head = xspec_head(node, err);
-    char *tail = xspec_tail(node->local, params, err);
-    if (!head || !tail)
-        goto out;
-    for (uint32_t i = 0; i < node->processes; i++) {
-        char *xspec = format(err, "%s//id=%s_%u%s", head, stem, i, tail);
+    size_t i = 0;
+    while (head && i < count) {
+        char *tail = xspec_tail(node->local, params, params->each ? i : 0, err);
+        char *xspec = tail ? format(err, "%s//id=%s%s", head, **id, tail) : NULL;
+        free(tail);
         if (!xspec)
-            goto out;
+            break;
         *(*end)++ = xspec;
+        ++*id;
+        i++;
     }
-    result = 0;
-out:
     free(head);
-    free(tail);
-    return result;
+    return i == count ? 0 : -1;
 }
 
 char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
-    uint64_t total = node_list_processes(list);
-    if (check_params(params, err) < 0)
+    size_t each = params->each ? count_of(params->pythons) : 0;
+    uint64_t total = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (xspec_in_use(&list->nodes[i]))
+            total += each ? each : list->nodes[i].processes;
+    if (check_params(params, err) < 0 || check_local(list, params, err) < 0)
         return NULL;
     if (total > XSPEC_MAX) {
         error_set(err, STATUS_DATA, "%llu processes are more than %d: set --cloud-max-processes",
                   (unsigned long long)total, XSPEC_MAX);
         return NULL;
     }
-    const char **stems = id_stems(list, err);
-    if (!stems)
+    char **ids = xspec_ids(list, each, err);
+    if (!ids)
         return NULL;
+    char *const *id = ids;
     int result = 0;
     char **xspecs = calloc(total + 1, sizeof *xspecs);
     char **end = xspecs;
     if (!xspecs)
         result = error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
     for (size_t i = 0; result == 0 && i < list->count; i++)
-        if (in_use(&list->nodes[i]))
-            result = add_xspecs(&end, &list->nodes[i], stems[i], params, err);
-    free(stems);
+        if (xspec_in_use(&list->nodes[i]))
+            result = add_xspecs(&end, &id, &list->nodes[i], each ? each : list->nodes[i].processes, params, err);
+    strings_free(ids);
     if (result == 0)
         return xspecs;
     strings_free(xspecs);
@@ -278,7 +267,7 @@ char **xspec_sshlogin(const struct node_list *list, struct error *err)
         return NULL;
     }
     for (size_t i = 0; i < list->count; i++) {
-        if (!in_use(&list->nodes[i]))
+        if (!xspec_in_use(&list->nodes[i]))
             continue;
         char *login = sshlogin(&list->nodes[i], err);
         if (!login) {

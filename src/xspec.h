@@ -7,10 +7,8 @@
  * USER is the one typed, else ssh_config's where it is known; PORT is there only where
  * it was typed.  An IPv6 HOST stands in brackets in a login with a port.
  *
- * One xspec per process.  ID is HOST_0, HOST_1, ...; where several nodes of
- * the list have the same host it is NAME_0, ... ("ci@h:22_0"), so that ids are
- * unique and say which node it was.  Formats: execnet/xspec.py (keys and values cannot hold
- * "//"; "ssh=" is split at blanks), parallel(1) --sshlogin.
+ * One xspec per process, or with each one per interpreter; ID as xspec_id.h says.  Formats:
+ * execnet/xspec.py (keys and values cannot hold "//"; "ssh=" is split at blanks), parallel(1) --sshlogin.
  */
 #ifndef CLOUDPLAN_XSPEC_H
 #define CLOUDPLAN_XSPEC_H
@@ -22,14 +20,16 @@
 
 struct xspec_params {
     const char *chdir;      /* the copied root on a node; never NULL */
-    const char *python;     /* on a node: a path, since the node's shell reads it; never NULL */
-    const char *local_python; /* for ":"; NULL: the engine's own */
+    const char *const *pythons; /* on a node: paths, since its shell reads them; NULL-terminated, at least one */
+    const char *const *local_pythons; /* for ":", as many; NULL: the engine's own, which is one */
     const char *ssh_config; /* NULL: none */
+    bool each; /* --dist=each: on every ready node that has processes one for each interpreter; else the first for all */
 };
 
 /* A NULL-terminated array of strings for all ready nodes, in list order; the
  * caller frees it with strings_free().  NULL and *err: STATUS_DATA for a value that
- * cannot stand in an xspec (named), STATUS_SYSTEM without memory. */
+ * cannot stand in an xspec (named), STATUS_BUG where each lacks interpreters for ":", STATUS_SYSTEM without
+ * memory. */
 char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err);
 char **xspec_sshlogin(const struct node_list *list, struct error *err);
 

@@ -13,12 +13,16 @@ static json_t *to_json(const struct facts *f)
     static const char *const targets[] = {
         [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_FOREIGN] = "foreign"};
     json_t *disk_free = f->disk_free == UINT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free);
-    return json_pack("{si si sI sI sI sf so ss ss ss ss ss ss ss ss ss ss}", "cores", (int)f->cores,
+    json_t *pythons = json_array();
+    for (uint32_t i = 0; i < f->python_count; i++)
+        json_array_append_new(pythons, json_string(f->pythons[i]));
+    return json_pack("{si si sI sI sI sf so ss ss ss ss ss ss ss ss ss ss so ss si}", "cores", (int)f->cores,
                      "cores_online", (int)f->cores_online, "mem_total", (json_int_t)f->mem_total,
                      "mem_machine", (json_int_t)f->mem_machine, "mem_available", (json_int_t)f->mem_available,
                      "load1", f->load1, "disk_free", disk_free, "target", targets[f->target], "boot_id",
                      f->boot_id, "login_id", f->login_id, "os", f->os, "release", f->release, "arch", f->arch,
-                     "home", f->home, "python", f->python, "python_path", f->python_path, "rsync", f->rsync);
+                     "home", f->home, "python", f->python, "python_path", f->python_path, "rsync", f->rsync,
+                     "pythons", pythons, "missing", f->missing, "missing_python", (int)f->missing_python);
 }
 
 int main(int argc, char **argv)

@@ -144,8 +144,8 @@ class Node:
             " exit ${bad:-0}",
         )
 
-    def answer(self, chdir="copy", python=""):
-        values = {"NONCE": NONCE, "CHDIR": chdir, "PYTHON": python}
+    def answer(self, chdir="copy", python="", modules=""):
+        values = {"NONCE": NONCE, "CHDIR": chdir, "PYTHON": python, "MODULES": modules}
         head = "".join(
             "CLOUDPLAN_%s='%s'\n" % (name, value.replace("'", "'\\''")) for name, value in values.items()
         )
@@ -208,6 +208,7 @@ def test_this_machine(node):
     assert abs(facts["disk_free"] - free) < 1 << 30
     assert re.fullmatch(r"\d+\.\d+\.\d+", facts["python"])
     assert Path(facts["python_path"]).is_absolute()
+    assert (facts["pythons"], facts["missing"]) == ([facts["python"]], "")
 
 
 def test_broken_script_is_noticed(node):
@@ -248,7 +249,8 @@ def test_chatty_login(node):
 def test_hostile_environment(node):
     node.prepare_linux()
     node.env.update(OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1", IFS="/=0", CDPATH="/", GLOBIGNORE="*", LC_ALL="C.UTF-8",
-                    POSIXLY_CORRECT="1", BLOCKSIZE="1", DF_BLOCK_SIZE="1", nl="x", answer="evil=1")  # fmt: skip
+                    POSIXLY_CORRECT="1", BLOCKSIZE="1", DF_BLOCK_SIZE="1", nl="x", answer="evil=1",
+                    CLOUDPLAN_MODULES="evil", number="7", version="evil", said="evil", find_modules="evil")  # fmt: skip
     write(node.home / "copy/file", "")
     raw = dict(node.raw())
     assert (raw["cores"], raw["target"], "evil" in raw) == ("8", "foreign", False)
@@ -263,7 +265,7 @@ def test_no_home_no_path(node):
     assert facts["mem_total"] > 0
 
 
-def test_few_processes(node):
+def count_processes(node, pythons="/usr/bin/python3", modules=""):
     """In a PID namespace, where the next process's number says how many there were."""
     count = '"$@" >/dev/null; exec /bin/sh -c \'/bin/sh -c "echo \\$\\$"; :\''
     argv = [*out_of_chroot(), "unshare", "--user", "--map-root-user", "--pid", "--fork", "/bin/sh", "-c", count, "sh"]
@@ -271,10 +273,18 @@ def test_few_processes(node):
     none = subprocess.run([*argv, "/bin/true"], input="", **run)
     if none.returncode != 0:
         pytest.skip("user namespaces are not allowed here")
-    script = f"CLOUDPLAN_NONCE=n\nCLOUDPLAN_PYTHON=/usr/bin/python3\n{SCRIPT}"
+    script = f"CLOUDPLAN_NONCE=n\nCLOUDPLAN_PYTHON='{pythons}'\nCLOUDPLAN_MODULES='{modules}'\n{SCRIPT}"
     all_of_it = subprocess.run([*argv, *node.shell, "-s"], input=script, **run)
+    return int(all_of_it.stdout) - int(none.stdout)
+
+
+def test_few_processes(node):
     # one for each question; a shell without printf or 64-bit arithmetic (mksh) needs more
-    assert int(all_of_it.stdout) - int(none.stdout) <= (16 if "mksh" in node.shell[0] else 8)
+    one = count_processes(node)
+    assert one <= (16 if "mksh" in node.shell[0] else 8)
+    # modules are asked for by the process that says the version; another interpreter takes one process more
+    assert count_processes(node, modules="pytest xdist") == one
+    assert count_processes(node, pythons="/usr/bin/python3\n/usr/bin/python3\nno-such-python") == one + 1
 
 
 def test_nothing_is_written(node):
@@ -282,8 +292,10 @@ def test_nothing_is_written(node):
     assert "<<" not in code
     assert set(re.findall(r"\d?>+\S*", re.sub(r"'[^'\n]*'", "", code))) <= {">/dev/null", "2>/dev/null"}
     write(node.home / "copy/.cloudplan", "")
+    write(node.home / "site/sitecustomize.py", "")  # Python would keep what it made of it
+    node.env["PYTHONPATH"] = str(node.home / "site")
     before = sorted(node.home.rglob("*"))
-    node.answer(python="python3")
+    node.answer(python="python3", modules="pytest no_such_module")
     assert sorted(node.home.rglob("*")) == before
 
 
@@ -550,9 +562,83 @@ def test_python(node):
     assert node.lines("python", python="other") == []
     node.command("pypy", "echo 'Python 3.9.16 (7.3.11+dfsg-2)'; echo '[PyPy 7.3.11 with GCC 12.2.0]'")
     assert node.lines("python", python="pypy") == ["3.9.16"]
+    node.command("mute", "echo 'Python '")
+    assert node.lines("python", python="mute") == []
     found = dict(node.raw(python="/usr/bin/python3"))
     assert found["python_path"] == "/usr/bin/python3"
     assert found["python"].startswith("3.")
+    assert not {"interpreter", "missing"} & {*found}
+
+
+def test_python_called_as_a_part_of_the_script(node):
+    """The program is meant, where there is one by that name; and it does not end in running itself for ever."""
+    node.command("python", "echo Python 3.10.1")
+    assert node.lines("python", python="python") == ["3.10.1"]
+
+
+def test_several_pythons(node):
+    node.command("broken", "echo Python 3.1.2; exit 1")
+    node.command("mute", "echo 'Python '")
+    node.command("python3.9", "echo Python 3.9.18")
+    node.command("pypy3", "echo 'Python 3.10.14 (7.3.17)'; echo '[PyPy 7.3.17 with GCC Python 5]'")
+    raw = node.raw(python="python3.9\n-c\nno-such-python\npypy3\nbroken\nmute\n/dev/null\npython3.9")
+    raw = [(key, value) for key, value in raw if key in ("python", "python_path", "interpreter", "missing")]
+    assert raw == [("python", "3.9.18"), ("python_path", str(node.commands / "python3.9")),
+                   ("interpreter", "4 3.10.14"), ("interpreter", "8 3.9.18")]  # fmt: skip
+    facts = node.facts(python="broken\npypy3")
+    assert (facts["python"], facts["python_path"], facts["pythons"]) == ("", "", ["", "3.10.14"])
+    assert node.facts(python="no-such-python\nmute")["pythons"] == []
+    # an empty line is none
+    assert node.facts(python="\npython3.9\n\npypy3\n")["pythons"] == ["3.9.18", "3.10.14"]
+    # a name is a name
+    assert node.facts(python="python3.9 pypy3\n*\npython3.9")["pythons"] == ["", "", "3.9.18"]
+
+
+def test_modules(node):
+    package = node.home / "site"
+    write(package / "parent/__init__.py", "raise SystemExit('imported')")
+    write(package / "broken.py", "raise SystemExit('imported')")
+    # what sees to every import there
+    write(package / "sitecustomize.py", """\
+print("chatty\\ncloudplan-python evil")
+import sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "odd":
+            raise OSError("no such drive")
+sys.meta_path.insert(0, Finder)
+print("no newline at the end", end="")
+""")
+    node.env["PYTHONPATH"] = str(package)
+    # on the path of python -c, but not of a worker: it works in the copy
+    write(node.home / "homely.py", "")
+    write(node.home / "importlib/util.py", "raise SystemExit('imported')")
+    write(node.home / "types.py", "raise SystemExit('imported')")
+    python = "/usr/bin/python3"
+    modules = "  nope parent broken parent.sub no.such.thing odd homely sys  -x * . os.path "
+    assert node.lines("missing", python=python, modules=modules) == ["1 nope no.such.thing homely -x * ."]
+    assert node.lines("python", python=python, modules=modules) == node.lines("python", python=python)
+    assert node.lines("python_path", python=python, modules=modules) == [python]
+    assert node.lines("missing", python=python, modules="parent sys") == []
+    assert node.lines("missing", python=python, modules=" ") == []
+
+
+def test_modules_of_several_pythons(node):
+    node.command("other", 'PYTHONPATH=$HOME/site exec /usr/bin/python3 "$@"')
+    node.command("broken", "case $1 in -V) echo Python 3.1.2 ;; *) echo SyntaxError >&2; exit 1 ;; esac")
+    node.command("mute", "exit 0")
+    write(node.home / "site/mine.py", "")
+    python = "/usr/bin/python3\nbroken\nmute\nother"
+    version = node.lines("python", python="/usr/bin/python3")[0]
+    assert node.lines("missing", python=python, modules="mine nope") == ["1 mine nope", "4 nope"]
+    assert node.lines("interpreter", python=python, modules="mine nope") == [f"4 {version}"]
+    facts = node.facts(python=python, modules="mine nope")
+    assert facts["pythons"] == [version, "", "", version]
+    assert (facts["missing"], facts["missing_python"]) == ("mine nope", 0)
+    facts = node.facts(python=python, modules="mine")
+    assert (facts["missing"], facts["missing_python"]) == ("mine", 0)
+    facts = node.facts(python="other\n/usr/bin/python3", modules="mine")
+    assert (facts["missing"], facts["missing_python"]) == ("mine", 1)
 
 
 @pytest.mark.parametrize(
@@ -591,7 +677,7 @@ def test_darwin(node):
         "mem_available": (7514 + 323908 + 13480 + 9203) * 16384, "disk_free": 141863208 * 1024,
         "boot_id": "5E9B9A3C-0C4F-4C53-9C1B-6B3E4E2F7A11", "login_id": "ci@16777234:412903",
         "home": str(node.home), "target": "absent", "rsync": "openrsync-29", "python": "3.12.4",
-        "python_path": str(node.commands / "python3"),
+        "python_path": str(node.commands / "python3"), "pythons": ["3.12.4"], "missing": "", "missing_python": 0,
     }  # fmt: skip
 
 
@@ -609,6 +695,7 @@ def test_darwin_python_without_developer_tools(node):
     node.replay(RECORDED / "darwin/14-arm64")
     node.command("xcode-select", "exit 2")
     assert node.lines("python", python="/usr/bin/python3") == []
+    assert node.lines("interpreter", python="/usr/bin/python3\n/usr/bin/python3") == []
     node.command("xcode-select", "echo /Library/Developer/CommandLineTools")
     assert node.lines("python_path", python="/usr/bin/python3") == ["/usr/bin/python3"]
 
@@ -621,5 +708,5 @@ def test_freebsd(node):
         "mem_total": 8465674240, "mem_machine": (1404219 + 239871) * 4096, "mem_available": (1404219 + 239871) * 4096,
         "disk_free": 71991296 * 1024, "boot_id": "4c4c4544-0037-5710-8052-b4c04f4d3132:1700000000",
         "login_id": "ci@3459487232:34", "home": str(node.home), "target": "absent", "rsync": "3.2.7",
-        "python": "3.9.18", "python_path": str(node.commands / "python3"),
+        "python": "3.9.18", "python_path": str(node.commands / "python3"), "pythons": ["3.9.18"], "missing": "", "missing_python": 0,
     }  # fmt: skip

@@ -39,6 +39,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(f.load1 == -1 || (f.load1 >= 0 && f.load1 < 1e19));
     require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_FOREIGN);
     require(f.os[0] != '\0');
+    require(f.python_count <= FACTS_PYTHONS_MAX && f.missing_python < FACTS_PYTHONS_MAX);
+    for (uint32_t i = 0; i < FACTS_PYTHONS_MAX; i++) {
+        require_clean(f.pythons[i], sizeof f.pythons[i]);
+        require(i + 1 < f.python_count || !f.pythons[i][0] == (i >= f.python_count));
+    }
+    require(!f.python[0] == !f.pythons[0][0]);
 #define CLEAN(member) require_clean(f.member, sizeof f.member)
     CLEAN(boot_id);
     CLEAN(login_id);
@@ -49,5 +55,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CLEAN(python);
     CLEAN(python_path);
     CLEAN(rsync);
+    CLEAN(missing);
     return 0;
 }

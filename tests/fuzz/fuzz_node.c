@@ -3,6 +3,7 @@
 #include "node.h"
 #include "xspec.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,18 +24,39 @@ static void check_canonical(const struct node *node)
     node_list_clear(&list);
 }
 
-static void check_xspecs(const struct node_list *list)
+static int by_text(const void *a, const void *b)
 {
-    static const struct xspec_params params = {.chdir = "d", .python = "p"};
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void check_xspecs(const struct node_list *list, bool each)
+{
+    static const char *const pythons[] = {"p", "q", NULL};
+    const struct xspec_params params = {.chdir = "d", .pythons = pythons, .local_pythons = pythons, .each = each};
     char **tx = xspec_tx(list, &params, NULL);
     check(tx != NULL);
-    for (size_t i = 0; tx[i]; i++) {
+    size_t count = 0;
+    for (; tx[count]; count++) {
         size_t separators = 0;
-        for (const char *s = strstr(tx[i], "//"); s; s = strstr(s + 1, "//"))
+        for (const char *s = strstr(tx[count], "//"); s; s = strstr(s + 1, "//"))
             separators++;
-        check(separators == (list->nodes[i].local ? 1 : 3));
+        check(separators == (list->nodes[each ? count / 2 : count].local ? 2 : 3));
+        char *id = strstr(tx[count], "//id=") + 2; /* from here on: the id and nothing else */
+        *strstr(id, "//") = '\0';
+        memmove(tx[count], id, strlen(id) + 1);
     }
+    qsort(tx, count, sizeof *tx, by_text);
+    for (size_t i = 1; i < count; i++)
+        check(strcmp(tx[i - 1], tx[i]) != 0);
     strings_free(tx);
+}
+
+/* What the node says about itself: bytes of the input. */
+static void make_facts(struct facts *facts, const char *words, size_t size)
+{
+    snprintf(facts->os, sizeof facts->os, "%.*s", (int)(size < 60 ? size : 60), words);
+    snprintf(facts->arch, sizeof facts->arch, "%s", words + size / 2);
+    snprintf(facts->pythons[1], sizeof facts->pythons[1], "%s", words + size / 3);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -53,8 +75,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_canonical(&list.nodes[i]);
         node_set(&list.nodes[i], NODE_READY, "%s", "");
         list.nodes[i].processes = 1;
+        make_facts(&list.nodes[i].facts, words, size);
     }
-    check_xspecs(&list);
+    check_xspecs(&list, false);
+    check_xspecs(&list, true);
     node_list_clear(&list);
     free(words);
     return 0;

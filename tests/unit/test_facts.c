@@ -111,6 +111,30 @@ static void test_bad(void **state)
         {ANSWER("load1=0.00000000000000000009\nload1=1\n"), "answer malformed: load1 comes twice: \"1\""},
         {ANSWER("load1=0.99999999999999999999\n"),
          "answer malformed: load1 is too large: \"0.99999999999999999999\""},
+        {ANSWER("interpreter=\n"), "answer malformed: interpreter is not a number: \"\""},
+        {ANSWER("interpreter=3.9.1\n"), "answer malformed: interpreter is not a number: \"3.9.1\""},
+        {ANSWER("interpreter=2\n"), "answer malformed: interpreter says nothing: \"2\""},
+        {ANSWER("interpreter=2 \n"), "answer malformed: interpreter says nothing: \"2 \""},
+        {ANSWER("interpreter=0 3.9.1\n"), "answer malformed: interpreter is out of range: \"0 3.9.1\""},
+        {ANSWER("interpreter=1 3.9.1\n"), "answer malformed: interpreter is out of range: \"1 3.9.1\""},
+        {ANSWER("interpreter=9 3.9.1\n"), "answer malformed: interpreter is out of range: \"9 3.9.1\""},
+        {ANSWER("interpreter=-2 3.9.1\n"), "answer malformed: interpreter is not a number: \"-2 3.9.1\""},
+        {ANSWER("interpreter= 2 3.9.1\n"), "answer malformed: interpreter is not a number: \" 2 3.9.1\""},
+        {ANSWER("interpreter=4294967298 3.9.1\n"),
+         "answer malformed: interpreter is out of range: \"4294967298 3.9.1\""},
+        {ANSWER("interpreter=18446744073709551618 3.9.1\n"),
+         "answer malformed: interpreter is too large: \"18446744073709551618 3.9.1\""},
+        {ANSWER("interpreter=2 3.9.1\ninterpreter=3 3.9.1\ninterpreter=2 3.9.2\n"),
+         "answer malformed: interpreter comes twice: \"2 3.9.2\""},
+        {ANSWER("interpreter=8 3.9.1\ninterpreter=08 3.9.1\n"),
+         "answer malformed: interpreter comes twice: \"08 3.9.1\""},
+        {ANSWER("python=3.9.1\npython=3.9.1\n"), "answer malformed: python comes twice: \"3.9.1\""},
+        {ANSWER("missing=pytest\n"), "answer malformed: missing is not a number: \"pytest\""},
+        {ANSWER("missing=pytest xdist\n"), "answer malformed: missing is not a number: \"pytest xdist\""},
+        {ANSWER("missing=1\n"), "answer malformed: missing says nothing: \"1\""},
+        {ANSWER("missing=0 pytest\n"), "answer malformed: missing is out of range: \"0 pytest\""},
+        {ANSWER("missing=9 pytest\n"), "answer malformed: missing is out of range: \"9 pytest\""},
+        {ANSWER("missing=1 pytest\nmissing=1 xdist\n"), "answer malformed: missing comes twice: \"1 xdist\""},
         {ANSWER("quota=\n"), "answer malformed: quota has too few numbers: \"\""},
         {ANSWER("quota=max 100000\n"), "answer malformed: quota is not a number: \"max 100000\""},
         {ANSWER("quota=-1 100000\n"), "answer malformed: quota is not a number: \"-1 100000\""},
@@ -239,6 +263,52 @@ static void test_unknown_is_said(void **state)
     assert_string_equal(f.python, "");
     assert_string_equal(f.python_path, "");
     assert_string_equal(f.rsync, "");
+    assert_int_equal(f.python_count, 0);
+    for (size_t i = 0; i < FACTS_PYTHONS_MAX; i++)
+        assert_string_equal(f.pythons[i], "");
+    assert_string_equal(f.missing, "");
+}
+
+/* In whatever order they come, each has its place; those that are not there leave theirs empty. */
+static void test_pythons(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *answer;
+        uint32_t count;
+        const char *pythons[FACTS_PYTHONS_MAX];
+        const char *missing;
+        uint32_t missing_python;
+    } cases[] = {
+        {ANSWER("python=3.11.2\n"), 1, {"3.11.2"}, "", 0},
+        {ANSWER("interpreter=8 3.8\n"), 8, {"", "", "", "", "", "", "", "3.8"}, "", 0},
+        {ANSWER("interpreter=4 3.9.1\ninterpreter=2 3.10.1 (fast)\npython=3.11.2\n"),
+         4,
+         {"3.11.2", "3.10.1 (fast)", "", "3.9.1"},
+         "",
+         0},
+        {ANSWER("python=3.11.2\nmissing=1 xdist\n"), 1, {"3.11.2"}, "xdist", 0},
+        {ANSWER("missing=8 a\nmissing=3 b c.d\nmissing=5 e\n"), 0, {""}, "b c.d", 2},
+        {ANSWER("missing=2 \033[31mx=y\xff\ninterpreter=2 \033c\n"), 2, {"", "?c"}, "?[31mx=y?", 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct facts f = good(cases[i].answer);
+        assert_int_equal(f.python_count, cases[i].count);
+        for (size_t n = 0; n < FACTS_PYTHONS_MAX; n++)
+            assert_string_equal(f.pythons[n], cases[i].pythons[n] ? cases[i].pythons[n] : "");
+        assert_string_equal(f.missing, cases[i].missing);
+        assert_int_equal(f.missing_python, cases[i].missing_python);
+    }
+
+    char answer[2048], text[1001] = "";
+    memset(text, 'a', sizeof text - 1);
+    snprintf(answer, sizeof answer, ANSWER("python=%.900s\n"), text);
+    struct facts f = good(answer);
+    assert_int_equal(strlen(f.pythons[0]), sizeof f.pythons[0] - 1);
+    snprintf(answer, sizeof answer, ANSWER("interpreter=2 %s\nmissing=1 %.900s\n"), "\303\244", text);
+    f = good(answer);
+    assert_string_equal(f.pythons[1], "\303\244");
+    assert_int_equal(strlen(f.missing), sizeof f.missing - 1);
 }
 
 static void test_all(void **state)
@@ -363,7 +433,7 @@ static void test_allocates_nothing(void **state)
     (void)state;
     struct facts facts;
     struct error err = ERROR_INIT;
-    static const char answer[] = ANSWER("quota=200000 100000\nhome=/root\n");
+    static const char answer[] = ANSWER("quota=200000 100000\nhome=/root\ninterpreter=2 3.9\nmissing=2 xdist\n");
     alloc_fail_at(1);
     int result = facts_parse(&facts, answer, sizeof answer - 1, NONCE, &err);
     bool failed = alloc_has_failed();
@@ -381,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_first_error_wins),
         cmocka_unit_test(test_unknown_is_said),
+        cmocka_unit_test(test_pythons),
         cmocka_unit_test(test_all),
         cmocka_unit_test(test_crlf),
         cmocka_unit_test(test_cores),

@@ -413,6 +413,7 @@ static void test_words_for_states(void **state)
     assert_string_equal(plan_term_name(TERM_MEMORY), "memory");
     assert_string_equal(plan_term_name(TERM_MAX_PROCESSES), "max-processes");
     assert_string_equal(plan_term_name(TERM_MACHINE), "machine");
+    assert_string_equal(plan_term_name(TERM_EACH), "each");
 }
 
 static void test_clear_keeps_errno(void **state)

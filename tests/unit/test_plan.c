@@ -58,6 +58,17 @@ static const struct {
     /* ties */
     {4, 4000, {.mem_per_process = 1000, .max_processes = 4}, 4, TERM_CORES},
     {5, 4000, {.mem_per_process = 1000, .max_processes = 4}, 4, TERM_MEMORY},
+    /* one for each interpreter */
+    {0, GIB, {.each = 1}, 0, TERM_CORES},
+    {1, 0, {.mem_per_process = 1, .each = 1}, 0, TERM_MEMORY},
+    {1, GIB, {.each = 2}, 0, TERM_CORES},
+    {UINT32_MAX - 1, GIB, {.each = UINT32_MAX}, 0, TERM_CORES},
+    {UINT32_MAX, GIB, {.max_processes = UINT32_MAX - 1, .each = UINT32_MAX}, 0, TERM_MAX_PROCESSES},
+    {8, 3999, {.mem_per_process = 1000, .each = 4}, 0, TERM_MEMORY},
+    {8, 4000, {.mem_per_process = 1000, .each = 4}, 4, TERM_EACH},
+    {4, 4000, {.mem_per_process = 1000, .max_processes = 4, .each = 4}, 4, TERM_EACH},
+    {UINT32_MAX, UINT64_MAX, {.mem_per_process = 1, .each = UINT32_MAX}, UINT32_MAX, TERM_EACH},
+    {UINT32_MAX, UINT64_MAX, {.each = 1}, 1, TERM_EACH},
 };
 
 static void test_edges(void **state)
@@ -120,6 +131,55 @@ static void test_huge_machine(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(list.nodes[i].processes, UINT32_MAX / 3);
         assert_int_equal(list.nodes[i].limited_by, TERM_MACHINE);
+    }
+    node_list_clear(&list);
+}
+
+/* The same machine with --dist=each: whole nodes, or none where not even one fits. */
+static void test_huge_machine_each(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t each;
+        size_t served;
+    } cases[] = {{1, 3}, {UINT32_MAX / 3, 3}, {UINT32_MAX / 3 + 1, 2}, {UINT32_MAX / 2 + 1, 1}, {UINT32_MAX, 1}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct policy policy = {.mem_per_process = 1, .each = cases[c].each};
+        for (int i = 0; i < 3; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "n%d", i);
+            add(&list, name, UINT32_MAX, UINT64_MAX, "boot");
+        }
+        assert_int_equal(plan_make(&list, &policy, NULL), 0);
+        for (size_t i = 0; i < 3; i++) {
+            bool served = i < cases[c].served;
+            assert_int_equal(list.nodes[i].processes, served ? cases[c].each : 0);
+            assert_int_equal(list.nodes[i].limited_by, served ? TERM_EACH : TERM_MACHINE);
+        }
+        node_list_clear(&list);
+    }
+}
+
+/* The longest reason there can be is not cut. */
+static void test_reasons_of_each_fit(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = 1, .each = UINT32_MAX};
+    char name[NODE_NAME_MAX];
+    memset(name, 'n', sizeof name);
+    name[sizeof name - 2] = '\0';
+    add(&list, name, UINT32_MAX, UINT64_MAX, "boot");
+    add(&list, "b", UINT32_MAX, UINT64_MAX, "boot");
+    list.nodes[0].facts.login_id[0] = 'a';
+    list.nodes[0].facts.mem_machine = UINT32_MAX - 1;
+    assert_int_equal(plan_make(&list, &policy, NULL), -1);
+    for (size_t i = 0; i < 2; i++) {
+        const char *reason = list.nodes[i].reason;
+        assert_string_equal(reason + strlen(reason) - strlen("(one for each --cloud-python)"),
+                            "(one for each --cloud-python)");
+        assert_non_null(strstr(reason, "4294967294 processes in all: 4294967294 left of the 4294967295"));
     }
     node_list_clear(&list);
 }
@@ -245,6 +305,74 @@ static void test_same_as_played(void **state)
     }
 }
 
+/* The definition for --dist=each, played: all of a node's processes or none, in list order, while there is room. */
+static void play_each(const struct node_list *list, const struct policy *policy, const uint32_t *caps, uint32_t *shares)
+{
+    for (size_t i = 0; i < list->count; i++)
+        shares[i] = caps[i] < policy->each ? 0 : policy->each;
+    for (int machine = 0; machine < 3; machine++) {
+        char boot_id[32];
+        snprintf(boot_id, sizeof boot_id, "%d", machine);
+        uint64_t room = UINT64_MAX;
+        size_t members = 0;
+        for (size_t i = 0; i < list->count; i++) {
+            const struct facts *facts = &list->nodes[i].facts;
+            if (strcmp(facts->boot_id, boot_id) != 0 || shares[i] == 0)
+                continue;
+            uint64_t memory = facts->mem_machine / policy->mem_per_process;
+            room = memory < room ? memory : room;
+            room = facts->cores_online < room ? facts->cores_online : room;
+            members++;
+        }
+        for (size_t i = 0; members > 1 && i < list->count; i++) {
+            if (strcmp(list->nodes[i].facts.boot_id, boot_id) != 0 || shares[i] == 0)
+                continue;
+            if (room < policy->each)
+                shares[i] = 0;
+            room -= shares[i];
+        }
+    }
+}
+
+static void test_each_same_as_played(void **state)
+{
+    (void)state;
+    unsigned seed = 2;
+    size_t cut = 0;
+    for (int round = 0; round < 3000; round++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct policy policy = {.mem_per_process = 1 + (uint64_t)(rand_r(&seed) % 2),
+                                .each = 1 + (uint32_t)(rand_r(&seed) % 4)};
+        uint32_t caps[8] = {0}, shares[8] = {0};
+        size_t count = 1 + (size_t)(rand_r(&seed) % 8);
+        for (size_t i = 0; i < count; i++) {
+            char name[32], boot_id[32];
+            snprintf(name, sizeof name, "n%zu", i);
+            snprintf(boot_id, sizeof boot_id, "%d", rand_r(&seed) % 3);
+            struct node *node = add(&list, name, (uint32_t)(rand_r(&seed) % 9), 0, boot_id);
+            node->facts.cores_online = node->facts.cores + (uint32_t)(rand_r(&seed) % 9);
+            node->facts.mem_available = (uint64_t)(rand_r(&seed) % 20);
+            node->facts.mem_machine = node->facts.mem_available + (uint64_t)(rand_r(&seed) % 20);
+            uint64_t memory = node->facts.mem_available / policy.mem_per_process;
+            caps[i] = (uint32_t)(memory < node->facts.cores ? memory : node->facts.cores);
+        }
+        play_each(&list, &policy, caps, shares);
+        plan_make(&list, &policy, NULL);
+        for (size_t i = 0; i < count; i++) {
+            const struct node *node = &list.nodes[i];
+            if (node->processes != shares[i])
+                fail_msg("round %d, node %zu: %u processes, not %u", round, i, node->processes, shares[i]);
+            assert_int_equal(node->state, shares[i] ? NODE_READY : NODE_UNFIT);
+            assert_int_equal(node->reason[0] != '\0', shares[i] == 0);
+            assert_int_equal(node->limited_by == TERM_EACH, shares[i] > 0);
+            assert_int_equal(node->limited_by == TERM_MACHINE, shares[i] == 0 && caps[i] >= policy.each);
+            cut += node->limited_by == TERM_MACHINE;
+        }
+        node_list_clear(&list);
+    }
+    assert_true(cut > 500); /* the rounds were worth playing */
+}
+
 /* As many nodes as there can be, all on one machine: no quadratic search. */
 static void test_many_nodes(void **state)
 {
@@ -300,10 +428,13 @@ int main(void)
         cmocka_unit_test(test_huge_sizes_in_reasons),
         cmocka_unit_test(test_rounding_in_reasons),
         cmocka_unit_test(test_huge_machine),
+        cmocka_unit_test(test_huge_machine_each),
+        cmocka_unit_test(test_reasons_of_each_fit),
         cmocka_unit_test(test_planned_twice),
         cmocka_unit_test(test_other_states),
         cmocka_unit_test(test_no_node_at_all),
         cmocka_unit_test(test_same_as_played),
+        cmocka_unit_test(test_each_same_as_played),
         cmocka_unit_test(test_many_nodes),
         cmocka_unit_test(test_without_memory),
     };

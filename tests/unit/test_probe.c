@@ -21,6 +21,8 @@
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 #define PATIENT_MS 60000 /* a time-out that no test is to reach */
+static const char *const python311[] = {"python3.11", NULL};
+
 #define USABLE "os=Linux\ncores=4\nmem_total=1000\nmem_available=900\n"
 
 static size_t progress_calls, progress_done;
@@ -39,7 +41,7 @@ static int probe(struct node_list *list, struct fake_stage *stage, int timeout_m
     const struct probe_params params = {
         .timeout_ms = timeout_ms,
         .chdir = "copy",
-        .python = "python3.11",
+        .pythons = python311,
         .nonce = "7f3a",
         .progress = progress,
         .progress_arg = &progress_calls,
@@ -405,12 +407,61 @@ static void test_allocations(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* Not one interpreter, and more than there is room for: no node is asked. */
+static void test_number_of_interpreters(void **state)
+{
+    (void)state;
+    static const char *const nine[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", NULL};
+    for (size_t i = 0; i < 2; i++) {
+        struct node_list list = nodes("a");
+        struct fake_stage stage = {.count = 0};
+        struct error err = ERROR_INIT;
+        const struct probe_params params = {.timeout_ms = PATIENT_MS,
+                                            .chdir = "copy",
+                                            .pythons = i ? nine : nine + COUNT(nine) - 1,
+                                            .nonce = "7f3a",
+                                            .open = fake_open,
+                                            .open_arg = &stage};
+        assert_int_equal(probe_run(&list, &params, &err), -1);
+        assert_int_equal(err.status, STATUS_BUG);
+        assert_int_equal(stage.opened, 0);
+        node_list_clear(&list);
+    }
+}
+
+/* Names that a shell would make something of come to the node as they are. */
+static void test_interpreters_and_modules(void **state)
+{
+    (void)state;
+    static const char *const pythons[] = {"python3", "no 'such' $(python)\\", "python3", NULL};
+    const struct probe_params params = {.timeout_ms = PATIENT_MS,
+                                        .chdir = "co'py",
+                                        .pythons = pythons,
+                                        .modules = "sys no_such.module 'quoted'",
+                                        .nonce = "7f3a"};
+    struct node_list list = nodes(":");
+    struct error err = ERROR_INIT;
+    if (probe_run(&list, &params, &err))
+        fail_msg("%s", err.text);
+    const struct facts *facts = &list.nodes[0].facts;
+    assert_int_equal(list.nodes[0].state, NODE_UNFIT);
+    assert_string_equal(list.nodes[0].reason, "python is missing: no no 'such' $(python)\\ on the node");
+    assert_int_equal(facts->python_count, 3);
+    assert_int_not_equal(facts->pythons[0][0], '\0');
+    assert_string_equal(facts->pythons[0], facts->python);
+    assert_string_equal(facts->pythons[2], facts->python);
+    assert_string_equal(facts->missing, "no_such.module 'quoted'");
+    assert_int_equal(facts->missing_python, 0);
+    node_list_clear(&list);
+}
+
 /* The real transport of this machine: the whole way once. */
 static void test_this_machine(void **state)
 {
     (void)state;
+    static const char *const pythons[] = {"python3", NULL};
     const struct probe_params params = {
-        .timeout_ms = PATIENT_MS, .chdir = "copy", .python = "python3", .nonce = "7f3a"};
+        .timeout_ms = PATIENT_MS, .chdir = "copy", .pythons = pythons, .nonce = "7f3a"};
     struct node_list list = nodes(":");
     struct error err = ERROR_INIT;
     if (probe_run(&list, &params, &err))
@@ -445,6 +496,8 @@ int main(void)
         cmocka_unit_test(test_nobody),
         cmocka_unit_test(test_own_process),
         cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_number_of_interpreters),
+        cmocka_unit_test(test_interpreters_and_modules),
         cmocka_unit_test(test_this_machine),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);

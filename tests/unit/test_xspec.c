@@ -14,9 +14,10 @@
 #include <string.h>
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
+#define PYTHONS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-static const struct xspec_params defaults = {.chdir = "pytest_ci_app",
-                                             .python = "pytest_ci_app/venv/bin/python3"};
+static const char *const default_pythons[] = {"pytest_ci_app/venv/bin/python3", NULL};
+static const struct xspec_params defaults = {.chdir = "pytest_ci_app", .pythons = default_pythons};
 
 /* A list of ready nodes, each with one process. */
 static struct node_list ready(const char *words)
@@ -46,7 +47,9 @@ static void assert_strings(char **strings, const struct error *err, const char *
 }
 
 static const struct {
-    struct xspec_params params;
+    struct {
+        const char *chdir, *python, *local_python, *ssh_config;
+    } params;
     const char *text;
 } refused[] = {
     {{"a//b", "python3", NULL, NULL},
@@ -101,7 +104,12 @@ static void test_refused(void **state)
     struct node_list list = ready("a");
     for (size_t i = 0; i < LENGTH(refused); i++) {
         struct error err = ERROR_INIT;
-        char **tx = xspec_tx(&list, &refused[i].params, &err);
+        const char *const pythons[] = {"python3", refused[i].params.python, NULL};
+        const char *const local[] = {refused[i].params.local_python, NULL};
+        /* the first or another one */
+        const struct xspec_params params = {refused[i].params.chdir, pythons + i % 2, *local ? local : NULL,
+                                            refused[i].params.ssh_config, i % 2 == 0};
+        char **tx = xspec_tx(&list, &params, &err);
         if (tx || err.status != STATUS_DATA || !strstr(err.text, refused[i].text))
             fail_msg("%zu: status %d, '%s' instead of '%s'", i, err.status, err.text, refused[i].text);
     }
@@ -115,7 +123,7 @@ static void test_values_taken(void **state)
     struct error err = ERROR_INIT;
     struct xspec_params params = {"/srv/Gr\xc3\xbc\xc3\x9f"
                                   "e,x=1",
-                                  "~ci/a=b/bin/python3.11", NULL, "/tmp/cloudplan.x/ssh_config"};
+                                  PYTHONS("~ci/a=b/bin/python3.11"), NULL, "/tmp/cloudplan.x/ssh_config", false};
     assert_strings(xspec_tx(&list, &params, &err), &err,
                    "ssh=a//id=a_0//chdir=/srv/Gr\xc3\xbc\xc3\x9f"
                    "e,x=1//python=~ci/a=b/bin/python3.11"
@@ -155,7 +163,7 @@ static void test_one_for_each_process(void **state)
     (void)state;
     struct node_list list = ready("a b c d");
     struct error err = ERROR_INIT;
-    struct xspec_params params = {"d", "python3", NULL, "c"};
+    struct xspec_params params = {"d", PYTHONS("python3"), NULL, "c", false};
     list.nodes[0].processes = 3;
     node_set(&list.nodes[1], NODE_UNFIT, "too small");
     list.nodes[2].processes = 0; /* ready, and not planned */
@@ -173,15 +181,178 @@ static void test_this_machine(void **state)
     (void)state;
     struct node_list list = ready(":");
     struct error err = ERROR_INIT;
-    struct xspec_params params = {"d", "python3", NULL, "c"};
+    struct xspec_params params = {"d", PYTHONS("python3"), NULL, "c", false};
     list.nodes[0].processes = 2;
     assert_strings(xspec_tx(&list, &params, &err), &err, "popen//id=localhost_0\npopen//id=localhost_1");
-    params.local_python = "/app/venv/bin/python3";
+    params.local_pythons = PYTHONS("/app/venv/bin/python3");
     assert_strings(xspec_tx(&list, &params, &err), &err,
                    "popen//id=localhost_0//python=/app/venv/bin/python3\n"
                    "popen//id=localhost_1//python=/app/venv/bin/python3");
     assert_strings(xspec_sshlogin(&list, &err), &err, "2/:");
     node_list_clear(&list);
+}
+
+/* What a node says about itself. */
+static void say(struct node *node, const char *os, const char *arch, const char *first, const char *second)
+{
+    struct facts *f = &node->facts;
+    snprintf(f->os, sizeof f->os, "%s", os);
+    snprintf(f->arch, sizeof f->arch, "%s", arch);
+    snprintf(f->pythons[0], sizeof f->pythons[0], "%s", first);
+    snprintf(f->pythons[1], sizeof f->pythons[1], "%s", second);
+    node->has_facts = true;
+    node->processes = 2;
+}
+
+static void test_each(void **state)
+{
+    (void)state;
+    struct node_list list = ready("ci@10.0.120.1:22 b gone : none");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", PYTHONS("d/venv/bin/python3", "/opt/python3.9"), PYTHONS("/venv/python3", "python3.9"),
+                                  "c", true};
+    say(&list.nodes[0], "Linux", "x86_64", "3.11.2", "3.9.18");
+    say(&list.nodes[1], "FreeBSD", "amd64", "3.13.0rc1+", "3.9.18");
+    say(&list.nodes[2], "Linux", "x86_64", "3.11.2", "3.9.18");
+    say(&list.nodes[3], "Linux", "aarch64", "3.11.2", "3.9.18");
+    say(&list.nodes[4], "Linux", "aarch64", "3.11.2", "3.9.18");
+    node_set(&list.nodes[2], NODE_UNFIT, "too small");
+    list.nodes[4].processes = 0;
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.11.2//chdir=d//python=d/venv/bin/python3"
+                   "//ssh_config=c\n"
+                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.9.18//chdir=d//python=/opt/python3.9"
+                   "//ssh_config=c\n"
+                   "ssh=b//id=b_FreeBSD-amd64_py3.13.0rc1_//chdir=d//python=d/venv/bin/python3//ssh_config=c\n"
+                   "ssh=b//id=b_FreeBSD-amd64_py3.9.18//chdir=d//python=/opt/python3.9//ssh_config=c\n"
+                   "popen//id=localhost_Linux-aarch64_py3.11.2//python=/venv/python3\n"
+                   "popen//id=localhost_Linux-aarch64_py3.9.18//python=python3.9");
+    assert_strings(xspec_sshlogin(&list, &err), &err, "2/ci@10.0.120.1:22\n2/b\n2/:");
+    node_list_clear(&list);
+}
+
+/* Whatever a node says: what stands between "//id=" and the next "//" is of the safe kind, and not long. */
+static void test_each_of_hostile_facts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *os, *arch, *version, *id;
+    } cases[] = {
+        {"", "", "", "a_unknown-unknown_pyunknown"},
+        {"a//python=sh", "x y", "3\n", "a_a__python_sh-x_y_py3_"},
+        {"$(id)", "../..", "`id`;'\"", "a___id_-.._.._py_id____"},
+        {"\xc3\x84", "\xff", "\x7f", "a___-__py_"},
+        {"0123456789012345678901234567890123456789", "-", ".",
+         "a_01234567890123456789012345678901--_py."},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        struct node_list list = ready("a");
+        struct error err = ERROR_INIT;
+        struct xspec_params params = {"d", PYTHONS("p"), NULL, NULL, true};
+        char expected[256];
+        say(&list.nodes[0], cases[i].os, cases[i].arch, cases[i].version, "");
+        snprintf(expected, sizeof expected, "ssh=a//id=%s//chdir=d//python=p", cases[i].id);
+        assert_strings(xspec_tx(&list, &params, &err), &err, expected);
+        node_list_clear(&list);
+    }
+}
+
+/* Two interpreters of one version; two logins of one host; nodes that claim to be others. */
+static void test_each_ids_are_unique(void **state)
+{
+    (void)state;
+    struct node_list list = ready("h ci@h a a_L-x_py3");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = {"d", PYTHONS("p", "q"), NULL, NULL, true};
+    say(&list.nodes[0], "L", "x", "3", "3");
+    say(&list.nodes[1], "L", "x", "3", "3_2");
+    say(&list.nodes[2], "L", "x", "3_L-x_py3", "3_L-x_py3_2");
+    say(&list.nodes[3], "L", "x", "3", "3");
+    assert_strings(xspec_tx(&list, &params, &err), &err,
+                   "ssh=h//id=h_L-x_py3//chdir=d//python=p\n"
+                   "ssh=h//id=h_L-x_py3_2//chdir=d//python=q\n"
+                   "ssh=ci@h//id=ci@h_L-x_py3//chdir=d//python=p\n"
+                   "ssh=ci@h//id=ci@h_L-x_py3_2//chdir=d//python=q\n"
+                   "ssh=a//id=a_L-x_py3_L-x_py3//chdir=d//python=p\n"
+                   "ssh=a//id=a_L-x_py3_L-x_py3_2//chdir=d//python=q\n"
+                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_2_2//chdir=d//python=p\n"
+                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_3//chdir=d//python=q");
+    node_list_clear(&list);
+}
+
+static int compare(const void *a, const void *b);
+
+/* Answers made to meet each other and the numbers that tell them apart. */
+static void test_each_ids_cannot_be_forged(void **state)
+{
+    (void)state;
+    unsigned seed = 3;
+    static const char *const names[] = {"a", "a_", "a__", "a_-", "a_2", "a_2_2", "a_py", "a_-_py", "a_py_2"};
+    static const char *const words[] = {"_", "-", "_-", "_py", "2", "_2", "_-_py", "2_2", "py"};
+    for (int round = 0; round < 500; round++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct error err = ERROR_INIT;
+        struct xspec_params params = {"d", PYTHONS("p", "q"), NULL, NULL, true};
+        char *ids[2 * LENGTH(names)];
+        size_t count = 0;
+        for (size_t i = 0; i < LENGTH(names); i++) {
+            assert_int_equal(node_list_add(&list, names[i], &err), 0);
+            node_set(&list.nodes[i], NODE_READY, "%s", "");
+            const char *said[4];
+            for (int k = 0; k < 4; k++)
+                said[k] = words[(size_t)rand_r(&seed) % LENGTH(words)];
+            say(&list.nodes[i], said[0], said[1], said[2], said[3]);
+        }
+        char **tx = xspec_tx(&list, &params, &err);
+        assert_non_null(tx);
+        for (; tx[count]; count++) {
+            ids[count] = strstr(tx[count], "//id=");
+            *strstr(ids[count] + 2, "//") = '\0';
+        }
+        assert_int_equal(count, LENGTH(ids));
+        qsort(ids, count, sizeof *ids, compare);
+        for (size_t i = 1; i < count; i++)
+            assert_string_not_equal(ids[i - 1], ids[i]);
+        strings_free(tx);
+        node_list_clear(&list);
+    }
+}
+
+/* One interpreter here must not stand for several. */
+static void test_each_on_this_machine(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"p", NULL}, *const two[] = {"p", "q", NULL}, *const none[] = {NULL};
+    static const struct {
+        const char *const *pythons, *const *local;
+        bool each;
+        const char *text; /* of the error, or the python of the last xspec */
+    } cases[] = {
+        {two, NULL, true, "0 interpreters for this machine instead of 2"},
+        {two, one, true, "1 interpreters for this machine instead of 2"},
+        {two, none, true, "0 interpreters for this machine instead of 2"},
+        {two, two, true, NULL},
+        {one, NULL, true, NULL},
+        {one, one, true, NULL},
+        {two, NULL, false, NULL},
+        {two, one, false, NULL},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        struct node_list list = ready("a :");
+        struct error err = ERROR_INIT;
+        const struct xspec_params params = {"d", cases[i].pythons, cases[i].local, NULL, cases[i].each};
+        char **tx = xspec_tx(&list, &params, &err);
+        assert_int_equal(err.status, cases[i].text ? STATUS_BUG : 0);
+        assert_string_equal(err.text, cases[i].text ? cases[i].text : "");
+        assert_int_equal(!tx, cases[i].text != NULL);
+        strings_free(tx);
+        node_set(&list.nodes[1], NODE_UNFIT, "too small"); /* then it does not matter */
+        err = (struct error)ERROR_INIT;
+        tx = xspec_tx(&list, &params, &err);
+        assert_non_null(tx);
+        strings_free(tx);
+        node_list_clear(&list);
+    }
 }
 
 static void test_no_ready_node(void **state)
@@ -204,7 +375,7 @@ static void test_ids_are_unique(void **state)
     (void)state;
     struct node_list list = ready("h ci@h ci@h:22 : localhost other gone@other");
     struct error err = ERROR_INIT;
-    struct xspec_params params = {"d", "p", NULL, NULL};
+    struct xspec_params params = {"d", PYTHONS("p"), NULL, NULL, false};
     node_set(&list.nodes[6], NODE_OFFLINE, "no answer");
     assert_strings(xspec_tx(&list, &params, &err), &err,
                    "ssh=h//id=h_0//chdir=d//python=p\n"
@@ -250,7 +421,7 @@ static void test_user_of_ssh_config(void **state)
     (void)state;
     struct node_list list = ready("a ci@b c:22");
     struct error err = ERROR_INIT;
-    struct xspec_params params = {"d", "p", NULL, NULL};
+    struct xspec_params params = {"d", PYTHONS("p"), NULL, NULL, false};
     struct sshconf conf = {.user = "jenkins", .hostname = "elsewhere", .port = 2200};
     for (size_t i = 0; i < list.count; i++)
         list.nodes[i].conf = &conf;
@@ -352,7 +523,7 @@ static void test_without_memory(void **state)
 {
     (void)state;
     struct node_list list = ready("ci@a:22 : b");
-    struct xspec_params params = {"d", "p", "lp", "c"};
+    struct xspec_params params = {"d", PYTHONS("p"), PYTHONS("lp"), "c", false};
     list.nodes[0].processes = 2;
     for (int login = 0; login < 2; login++)
         for (ALLOC_EACH(n)) {
@@ -367,6 +538,25 @@ static void test_without_memory(void **state)
     node_list_clear(&list);
 }
 
+static void test_each_without_memory(void **state)
+{
+    (void)state;
+    struct node_list list = ready("ci@a:22 : b");
+    struct xspec_params params = {"d", PYTHONS("p", "q"), PYTHONS("lp", "lq"), "c", true};
+    for (size_t i = 0; i < list.count; i++)
+        say(&list.nodes[i], "L", "x", "3", "3"); /* numbers are needed, too */
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(n);
+        char **strings = xspec_tx(&list, &params, &err);
+        bool failed = alloc_has_failed();
+        assert_int_equal(!strings, failed);
+        assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+        strings_free(strings);
+    }
+    node_list_clear(&list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +565,11 @@ int main(void)
         cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_one_for_each_process),
         cmocka_unit_test(test_this_machine),
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_each_of_hostile_facts),
+        cmocka_unit_test(test_each_ids_are_unique),
+        cmocka_unit_test(test_each_ids_cannot_be_forged),
+        cmocka_unit_test(test_each_on_this_machine),
         cmocka_unit_test(test_no_ready_node),
         cmocka_unit_test(test_ids_are_unique),
         cmocka_unit_test(test_ids_cannot_be_forged),
@@ -384,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_too_many_processes),
         cmocka_unit_test(test_strings_free),
         cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_each_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

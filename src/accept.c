@@ -1,0 +1,85 @@
+/* What a node must have.
+ *
+ * Every text here is shown to somebody who is to put things right on that node, so it names all that is missing of a kind at
+ * once, rather than one more at every try. */
+#include "accept.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LIST_SIZE (ERROR_TEXT_MAX / 2) /* leaves room for the rest of the reason, the remedy at its end above all */
+#define NAME_SHOWN 100                 /* bytes of an interpreter's name beside such a list */
+
+/* Adds a word to a list, as far as there is room. */
+static void add_word(char list[LIST_SIZE], const char *word)
+{
+    size_t used = strlen(list), left = LIST_SIZE - used;
+    if (snprintf(list + used, left, "%s%s", used ? ", " : "", word) >= (int)left)
+        strcpy(list + LIST_SIZE - sizeof "...", "...");
+}
+
+/* The interpreters that the node does not have, in a list; how many were asked for. */
+static size_t missing_pythons(const struct facts *facts, const char *const *pythons, char list[LIST_SIZE])
+{
+    size_t i = 0;
+    for (*list = '\0'; pythons[i]; i++)
+        if (!*facts->pythons[i])
+            add_word(list, pythons[i]);
+    return i;
+}
+
+/* Whether --cloud-ship-pytest brings it along by itself. */
+static bool is_shipped(const char *module)
+{
+    return !strcmp(module, "pytest") || !strcmp(module, "xdist") || !strcmp(module, "execnet");
+}
+
+static void drop_for_modules(struct node *node, const char *python)
+{
+    char names[sizeof node->facts.missing], list[LIST_SIZE] = "", *rest;
+    bool several = strchr(node->facts.missing, ' '), shipped = true;
+    snprintf(names, sizeof names, "%s", node->facts.missing);
+    for (char *name = strtok_r(names, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
+        shipped = shipped && is_shipped(name);
+        add_word(list, name);
+    }
+    const char *verb = several ? "are" : "is", *object = several ? "them" : "it";
+    if (node->local)
+        node_set(node, NODE_UNFIT, "%s %s missing for %.*s here: install %s, or use a virtualenv in the project", list, verb,
+                 NAME_SHOWN, python, object);
+    else
+        node_set(node, NODE_UNFIT,
+                 "%s %s missing for %.*s on the node: install %s there, use a virtualenv in the project, or %s", list, verb,
+                 NAME_SHOWN, python, object, shipped ? "--cloud-ship-pytest" : "--cloud-ship-pytest with --cloud-ship-plugin");
+}
+
+/* "3.11.2" is of version "3.11", "3.1" is not. */
+static bool is_of_version(const char *full, const char *version)
+{
+    size_t len = strlen(version);
+    return !strncmp(full, version, len) && (full[len] == '.' || full[len] == '\0');
+}
+
+void accept_facts(struct node *node, const struct probe_params *params)
+{
+    const struct facts *facts = &node->facts;
+    char missing[LIST_SIZE];
+    size_t pythons = missing_pythons(facts, params->pythons, missing);
+    bool modules_count = params->modules && (!node->local || pythons > 1);
+    node->has_facts = true;
+    node_set(node, NODE_READY, "%s", "");
+    if (*missing)
+        node_set(node, NODE_UNFIT, "python is missing: no %s on the node", missing);
+    else if (!node->local && params->python_version && !is_of_version(facts->pythons[0], params->python_version))
+        node_set(node, NODE_UNFIT,
+                 "its %s is %s, and the virtualenv was made with %s: a virtualenv works with its own version alone",
+                 params->pythons[0], facts->pythons[0], params->python_version);
+    else if (!node->local && !*facts->rsync)
+        node_set(node, NODE_UNFIT, "rsync is missing on the node");
+    else if (!node->local && facts->target == TARGET_FOREIGN)
+        node_set(node, NODE_UNFIT,
+                 "%s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir",
+                 params->chdir);
+    else if (modules_count && *facts->missing && facts->missing_python < pythons)
+        drop_for_modules(node, params->pythons[facts->missing_python]);
+}
