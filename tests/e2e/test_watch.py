@@ -1,0 +1,113 @@
+"""run --watch: again after every change, on the same nodes and connections."""
+import re
+import signal
+
+import pytest
+
+from cloudnodes import wait_until
+
+DEADLINE = 60
+
+
+class Watched:
+    """A running `cloudplan run --watch`, read as it goes."""
+
+    def __init__(self, site, *args, **options):
+        self.site = site
+        self.log = site.world.home / "watch.log"
+        self.log.write_text("")
+        command = site.argv("run", "--watch", *args, **options)
+        self.process = site.world.popen(["sh", "-c", 'exec "$@" >/home/ci/watch.log 2>&1', "sh", *command], cwd="/home/ci/project")
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, pattern, count=1):
+        wait_until(lambda: len(re.findall(pattern, self.text(), re.M)) >= count, timeout=DEADLINE,
+                   what=f"{count} times {pattern} in:\n{self.text()}")
+
+    def wait_idle(self, count):
+        self.wait_for(r"^cloudplan: .*waiting for a change in ", count)
+
+    def runs(self):
+        """What each run of pytest said of itself: "1 failed, 2 passed"."""
+        return re.findall(r"^=* ?((?:\d+ \w+(?:, )?)+) in [\d.]+s", self.text(), re.M)
+
+    def end(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        self.site.finish(self.process)
+        return self.process.returncode
+
+
+PASSING = "def test_good():\n    pass\n"
+FAILING = "def test_bad():\n    assert 0\n"
+
+
+@pytest.mark.parametrize("args, words", [
+    (["plan", "--watch"], "--watch: only run has something to run again; leave out plan"),
+    (["run", "--watch", "--dist=each"], "--watch: cannot tell whose tests"),
+    (["run", "--watch", "--", "--dist=each"], "--watch: cannot tell whose tests"),
+])
+def test_what_cannot_be_watched(site, args, words):
+    site.write({"test_a.py": PASSING})
+    result = site.run(*args)
+    assert result.returncode == 64 and words in result.stderr, result
+
+
+def test_failed_tests_first_then_all(site):
+    site.write({"test_a.py": PASSING, "test_b.py": FAILING, "pkg/__init__.py": ""})
+    watched = Watched(site, "--cloud-max-processes=1", "--", "-q")
+    watched.wait_idle(1)
+    assert watched.runs() == ["1 failed, 1 passed"]
+    opened = [node.read_log().count("Accepted publickey") for node in site.nodes]
+    # A change that repairs nothing: the failed test alone.
+    (site.project / "pkg/__init__.py").write_text("x = 1\n")
+    watched.wait_idle(2)
+    assert watched.runs() == ["1 failed, 1 passed", "1 failed"]
+    # The repair: the failed one, and since it passes, everything.
+    (site.project / "test_b.py").write_text("def test_bad():\n    pass\n")
+    watched.wait_idle(3)
+    assert watched.runs() == ["1 failed, 1 passed", "1 failed", "1 passed", "2 passed"]
+    # A new file: everything, since nothing had failed.
+    (site.project / "test_c.py").write_text(PASSING)
+    watched.wait_idle(4)
+    assert watched.runs()[-1] == "3 passed"
+    # No node was asked or connected to again.
+    assert [node.read_log().count("Accepted publickey") for node in site.nodes] == opened
+    assert "test_b.py has changed" in watched.text()
+    assert watched.end() == 0
+
+
+def test_reports_written_by_a_run_start_no_other(site):
+    site.write({"test_a.py": FAILING})
+    watched = Watched(site, "--cloud-max-processes=1", "--", "-q", "--junitxml=report.xml")
+    watched.wait_idle(1)
+    (site.project / "test_a.py").write_text(FAILING + "\n# changed\n")
+    watched.wait_idle(2)
+    assert len(watched.runs()) == 2
+    assert watched.end(signal.SIGTERM) == 1
+
+
+def test_a_change_during_a_run_is_not_missed(site):
+    site.write({"test_a.py": "import time, os\ndef test_slow():\n    end = time.monotonic() + 2\n    while time.monotonic() < end: time.sleep(0.05)\n"})
+    watched = Watched(site, "--cloud-max-processes=1", "--", "-q", nodes=[site.nodes[0]])
+    watched.wait_for(r"^cloudplan: copied ")
+    wait_until(lambda: any("execnet" in " ".join(p.argv) if hasattr(p, "argv") else "python" in str(p)
+                           for p in site.nodes[0].processes()), timeout=DEADLINE, what="a worker")
+    (site.project / "test_b.py").write_text(PASSING)
+    watched.wait_idle(2)
+    assert watched.runs()[-1] == "2 passed"
+    assert watched.end() == 0
+
+
+def test_a_node_that_goes_away_meanwhile(make_site):
+    site = make_site(nodes=2)
+    site.write({"test_a.py": PASSING})
+    watched = Watched(site, "--cloud-max-processes=1", "--", "-q")
+    watched.wait_idle(1)
+    site.nodes[1].sshd_stop()
+    (site.project / "test_a.py").write_text(PASSING + "\n" + FAILING)
+    watched.wait_idle(2)
+    assert watched.runs()[-1] == "1 failed, 1 passed"
+    assert re.search(rf"^cloudplan: {re.escape(site.nodes[1].name)} is left out \(", watched.text(), re.M), watched.text()
+    assert watched.end() == 1
