@@ -11,9 +11,8 @@
 #include "master.h"
 
 #include "child.h"
-#include "embedded.h"
+#include "guard.h"
 #include "rundir.h"
-#include "shquote.h"
 #include "ssh_target.h"
 #include "ssherr.h"
 
@@ -26,7 +25,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORDS_MAX 8192
 #define TRIES_MAX 3
 /* A dead node is noticed after some INTERVAL * COUNT seconds. */
 #define ALIVE_INTERVAL 3
@@ -36,18 +34,21 @@
 #define PATIENCE_MS 10000
 #define RETRY_MS 500
 
-enum master_state { MASTER_NONE, MASTER_OPENING, MASTER_WAITING /* to be opened again */, MASTER_OPEN };
+enum master_state {
+    MASTER_NONE,
+    MASTER_OPENING,
+    MASTER_WAITING, /* to be opened again */
+    MASTER_OPEN,
+    MASTER_PREPARING
+};
 
 struct master {
     struct node *node;
     enum master_state state;
-    struct child child;
+    struct guard guard;
     unsigned tries;
     uint32_t processes; /* the node's share: kept while it is out */
     long long retry_at; /* while MASTER_WAITING */
-    size_t written; /* of the guard's script */
-    char out[WORDS_MAX], words[WORDS_MAX];
-    size_t out_len, words_len;
 };
 
 struct masters {
@@ -102,19 +103,18 @@ static int write_config(const struct master_params *params, struct error *err)
 
 static char *make_script(const struct masters *ms, size_t *len)
 {
-    char *text = NULL;
-    FILE *out = open_memstream(&text, len);
-    if (!out)
-        return NULL;
-    shell_assign(out, "CLOUDPLAN_NONCE", ms->nonce);
-    shell_assign(out, "CLOUDPLAN_CHDIR", ms->params.chdir);
-    shell_assign(out, "CLOUDPLAN_RUN", ms->params.run_id);
-    fwrite(node_guard_sh, 1, node_guard_sh_len, out);
-    if (fclose(out)) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    const struct master_params *params = &ms->params;
+    const struct guard_params guard = {
+        .nonce = ms->nonce,
+        .run_id = params->run_id,
+        .chdir = params->chdir,
+        .root = params->root,
+        .venv = params->venv,
+        .venv_remote = params->venv_remote,
+        .python = params->python,
+        .eggs = params->eggs,
+    };
+    return guard_script(&guard, len);
 }
 
 static int start(struct masters *ms, struct master *m, struct error *err)
@@ -134,98 +134,101 @@ static int start(struct masters *ms, struct master *m, struct error *err)
     static const char *const env[] = {"SSH_ASKPASS_REQUIRE=never", NULL};
     const struct child_spec spec = {
         .argv = argv, .env = env, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
-    m->written = m->out_len = m->words_len = 0;
-    m->out[0] = m->words[0] = '\0';
     m->tries++;
-    if (child_start(&m->child, &spec, err))
+    if (child_start(&m->guard.child, &spec, err))
         return -1;
+    guard_begin(&m->guard, ms->script, ms->script_len);
     m->state = MASTER_OPENING;
     return 0;
-}
-
-/* Reads what is there into a buffer that keeps the latest bytes; closes *fd at the end of the stream.  A
- * node that never stops talking is left for the next turn of the loop. */
-static void read_into(int *fd, char *buf, size_t *len)
-{
-    for (int turn = 0; *fd >= 0 && turn < 64; turn++) {
-        if (*len == WORDS_MAX - 1) {
-            *len = WORDS_MAX / 2;
-            memmove(buf, buf + WORDS_MAX - 1 - *len, *len);
-        }
-        ssize_t n = read(*fd, buf + *len, WORDS_MAX - 1 - *len);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0) {
-            close(*fd);
-            *fd = -1; /* poll() passes over it; SIGCHLD tells of the child's end */
-            return;
-        }
-        *len += (size_t)n;
-        buf[*len] = '\0';
-    }
 }
 
 static void drop(struct master *m, enum node_state state, const char *reason)
 {
     m->processes = m->node->processes;
     node_set(m->node, state, "%s", reason);
-    child_end(&m->child, 0);
+    child_end(&m->guard.child, 0);
     m->state = MASTER_NONE;
 }
 
-/* The guard's line, if it has come: its text, cut at the line's end; NULL: not yet. */
-static char *guard_line(const struct masters *ms, struct master *m)
+static void drop_unprepared(struct master *m, enum node_state state, const char *why)
 {
-    char begin[80];
-    snprintf(begin, sizeof begin, "\ncloudplan-guard %s ", ms->nonce);
-    char *line = strstr(m->out, begin), *end = line ? strchr(line + 1, '\n') : NULL;
-    if (!end)
-        return NULL;
-    *end = '\0';
-    return line + strlen(begin);
+    char reason[ERROR_TEXT_MAX];
+    snprintf(reason, sizeof reason, "prepare failed: %.480s", why);
+    drop(m, state, reason);
+}
+
+static void answered(struct master *m, const char *answer)
+{
+    if (!strcmp(answer, "ok"))
+        m->state = MASTER_OPEN;
+    else if (m->state == MASTER_PREPARING)
+        drop_unprepared(m, NODE_FAILED, answer);
+    else
+        drop(m, NODE_UNFIT, answer);
+}
+
+/* ssh has ended without an answer. */
+static void lost(struct masters *ms, struct master *m)
+{
+    char reason[ERROR_TEXT_MAX];
+    enum node_state state = ssh_failure(m->guard.words, reason);
+    if (m->state == MASTER_PREPARING) {
+        /* What was done there is half done: only the next sync makes it whole. */
+        drop_unprepared(m, state, reason);
+        return;
+    }
+    bool cut = state == NODE_OFFLINE && ssh_dropped(m->guard.words);
+    drop(m, state, reason);
+    /* Above MaxStartups sshd closes connections at random. */
+    if ((cut && m->tries < TRIES_MAX) || (state == NODE_OFFLINE && clock_ms() < ms->patience)) {
+        m->state = MASTER_WAITING;
+        m->retry_at = clock_ms() + RETRY_MS;
+    }
+}
+
+static bool in_talk(const struct master *m)
+{
+    return m->state == MASTER_OPENING || m->state == MASTER_PREPARING;
 }
 
 static void advance(struct masters *ms, struct master *m)
 {
-    while (m->child.in >= 0 && m->written < ms->script_len) {
-        ssize_t n = write(m->child.in, ms->script + m->written, ms->script_len - m->written);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            break;
-        if (n < 0) { /* it has ended: its words follow */
-            close(m->child.in);
-            m->child.in = -1;
-            break;
-        }
-        m->written += (size_t)n;
+    char answer[ERROR_TEXT_MAX];
+    if (m->state == MASTER_WAITING && m->retry_at <= clock_ms()) {
+        node_set(m->node, NODE_READY, "%s", "");
+        m->node->processes = m->processes;
+        struct error why = ERROR_INIT;
+        if (start(ms, m, &why))
+            drop(m, NODE_FAILED, why.text);
     }
-    read_into(&m->child.out, m->out, &m->out_len);
-    read_into(&m->child.err, m->words, &m->words_len);
-    const char *line = guard_line(ms, m);
-    if (line && !strcmp(line, "ok")) {
-        m->state = MASTER_OPEN;
-    } else if (line) {
-        drop(m, NODE_UNFIT, line);
-    } else if (m->child.out < 0 && child_ended(&m->child)) {
-        char reason[ERROR_TEXT_MAX];
-        read_into(&m->child.err, m->words, &m->words_len);
-        enum node_state state = ssh_failure(m->words, reason);
-        bool cut = state == NODE_OFFLINE && strstr(m->words, "kex_exchange_identification");
-        drop(m, state, reason);
-        /* Above MaxStartups sshd closes connections at random. */
-        if ((cut && m->tries < TRIES_MAX) || (state == NODE_OFFLINE && clock_ms() < ms->patience)) {
-            m->state = MASTER_WAITING;
-            m->retry_at = clock_ms() + RETRY_MS;
-        }
-    }
+    if (!in_talk(m))
+        return;
+    guard_turn(&m->guard);
+    if (guard_answer(&m->guard, ms->nonce, m->state == MASTER_PREPARING ? "prepare" : "", answer))
+        answered(m, answer);
+    else if (guard_ended(&m->guard))
+        lost(ms, m);
 }
 
-/* Until every opening master is open or has failed. */
-static int wait_open(struct masters *ms, struct error *err)
+static void give_up(struct master *m, int timeout_ms)
 {
-    struct pollfd *fds = calloc(1 + ms->count * 3, sizeof *fds);
+    char reason[100];
+    bool preparing = m->state == MASTER_PREPARING;
+    snprintf(reason, sizeof reason, "timed out after %d s%s", timeout_ms / 1000,
+             preparing ? "" : " while opening the control master");
+    if (preparing)
+        drop_unprepared(m, NODE_FAILED, reason);
+    else
+        drop(m, NODE_OFFLINE, reason);
+}
+
+/* Until every master that was asked something has answered or failed.  DOING is for the error's text. */
+static int wait_all(struct masters *ms, int timeout_ms, const char *doing, struct error *err)
+{
+    struct pollfd *fds = calloc(1 + ms->count * GUARD_FDS, sizeof *fds);
     if (!fds)
         return error_errno(err, "control masters");
-    long long end = clock_ms() + ms->params.timeout_ms;
+    long long end = clock_ms() + timeout_ms;
     int result = -1;
     for (;;) {
         nfds_t n = 0;
@@ -233,25 +236,13 @@ static int wait_open(struct masters *ms, struct error *err)
         fds[n++] = (struct pollfd){child_events_fd(), POLLIN, 0};
         for (size_t i = 0; i < ms->count; i++) {
             struct master *m = &ms->masters[i];
-            if (m->state == MASTER_OPENING)
-                advance(ms, m);
-            if (m->state == MASTER_WAITING && m->retry_at <= clock_ms()) {
-                node_set(m->node, NODE_READY, "%s", "");
-                m->node->processes = m->processes;
-                struct error why = ERROR_INIT;
-                if (start(ms, m, &why))
-                    drop(m, NODE_FAILED, why.text);
-            }
+            advance(ms, m);
             waiting = waiting || m->state == MASTER_WAITING;
-            if (m->state != MASTER_OPENING)
-                continue;
-            fds[n++] = (struct pollfd){m->child.out, POLLIN, 0};
-            fds[n++] = (struct pollfd){m->child.err, POLLIN, 0};
-            if (m->written < ms->script_len)
-                fds[n++] = (struct pollfd){m->child.in, POLLOUT, 0};
+            if (in_talk(m))
+                n += guard_poll(&m->guard, fds + n);
         }
         if (child_signal()) {
-            error_set(err, STATUS_SIGNAL + child_signal(), "%s while connecting to the nodes", strsignal(child_signal()));
+            error_set(err, STATUS_SIGNAL + child_signal(), "%s while %s", strsignal(child_signal()), doing);
             break;
         }
         long long left = end - clock_ms();
@@ -263,15 +254,20 @@ static int wait_open(struct masters *ms, struct error *err)
         poll(fds, n, left < pause ? (int)left : pause);
         child_events_clear();
     }
-    for (size_t i = 0; result == 0 && i < ms->count; i++)
-        if (ms->masters[i].state == MASTER_OPENING) {
-            char reason[100];
-            snprintf(reason, sizeof reason, "timed out after %d s while opening the control master",
-                     ms->params.timeout_ms / 1000);
-            drop(&ms->masters[i], NODE_OFFLINE, reason);
-        }
+    for (size_t i = 0; result == 0 && i < ms->count; i++) {
+        struct master *m = &ms->masters[i];
+        if (in_talk(m))
+            give_up(m, timeout_ms);
+        else if (m->state == MASTER_WAITING)
+            m->state = MASTER_NONE; /* its node is out already, and may not come back unasked */
+    }
     free(fds);
     return result;
+}
+
+static int wait_open(struct masters *ms, struct error *err)
+{
+    return wait_all(ms, ms->params.timeout_ms, "connecting to the nodes", err);
 }
 
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err)
@@ -298,7 +294,7 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
             continue;
         struct master *m = &ms->masters[ms->count++];
         m->node = node;
-        m->child = (struct child)CHILD_INIT;
+        m->guard.child = (struct child)CHILD_INIT;
         if (start(ms, m, err))
             goto fail;
     }
@@ -313,15 +309,32 @@ int masters_reopen(struct masters *ms, struct error *err)
 {
     for (size_t i = 0; i < ms->count; i++) {
         struct master *m = &ms->masters[i];
-        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || !child_ended(&m->child))
+        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || !child_ended(&m->guard.child))
             continue;
-        child_end(&m->child, 0);
+        child_end(&m->guard.child, 0);
         m->tries = 0;
         if (start(ms, m, err))
             return -1;
     }
     ms->patience = clock_ms() + PATIENCE_MS;
     return wait_open(ms, err);
+}
+
+int masters_prepare(struct masters *ms, int timeout_ms, struct error *err)
+{
+    if (!ms->params.venv && !(ms->params.eggs && ms->params.eggs[0]))
+        return 0;
+    /* One that has broken since the sync: nothing is half done there yet. */
+    if (masters_reopen(ms, err))
+        return -1;
+    for (size_t i = 0; i < ms->count; i++) {
+        struct master *m = &ms->masters[i];
+        if (m->state != MASTER_OPEN || m->node->state != NODE_READY)
+            continue;
+        guard_ask(&m->guard, "prepare\n");
+        m->state = MASTER_PREPARING;
+    }
+    return wait_all(ms, timeout_ms, "preparing the nodes", err);
 }
 
 const char *masters_ssh_config(const struct masters *ms)
@@ -337,24 +350,24 @@ void masters_close(struct masters *ms, int grace_ms)
     long long end = clock_ms() + grace_ms;
     /* All guards begin to clean up at once; then all are waited for. */
     for (size_t i = 0; i < ms->count; i++)
-        if (ms->masters[i].child.in >= 0) {
-            close(ms->masters[i].child.in);
-            ms->masters[i].child.in = -1;
+        if (ms->masters[i].guard.child.in >= 0) {
+            close(ms->masters[i].guard.child.in);
+            ms->masters[i].guard.child.in = -1;
         }
     for (size_t i = 0; i < ms->count; i++) {
         unsigned signals = child_signal_count();
         long long left;
         /* Another signal: the user does not want to wait. */
-        while ((left = end - clock_ms()) > 0 && !child_ended(&ms->masters[i].child)) {
-            child_wait(&ms->masters[i].child, left < 100 ? (int)left : 100);
+        while ((left = end - clock_ms()) > 0 && !child_ended(&ms->masters[i].guard.child)) {
+            child_wait(&ms->masters[i].guard.child, left < 100 ? (int)left : 100);
             if (child_signal_count() > signals)
                 end = 0;
         }
     }
     for (size_t i = 0; i < ms->count; i++)
-        child_kill(&ms->masters[i].child, SIGTERM);
+        child_kill(&ms->masters[i].guard.child, SIGTERM);
     for (size_t i = 0; i < ms->count; i++)
-        child_end(&ms->masters[i].child, 500);
+        child_end(&ms->masters[i].guard.child, 500);
     free(ms->masters);
     free(ms->config);
     free(ms->script);
