@@ -5,41 +5,37 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 
 * the arguments reach the nodes as they were typed, and nothing is copied there by xdist itself;
 * the planned --tx list survives -n, and the project's own --dist and --max-worker-restart are kept;
+* a --tx that cannot be is refused before anything starts;
 * SIGTERM ends the session as ^C does, with a report;
-* all workers start at once, and one that does not start costs itself alone, not the run;
+* all workers start at once, and one that does not start costs itself alone, not the run
+  (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
+* what failed can be told by node (pytest_cloudplan_results.py);
 * pytest-cov finds the project's files in what the nodes report.
 
 Official hooks come first.  Where only an internal of xdist or execnet will do, its absence means that
-they go their own way: slower or less kind, never a crash.  Tried with pytest-xdist 2.5, 3.1 and 3.8.
+they go their own way: slower or less kind, never a crash.  Tried with pytest-xdist 2.5, 3.1, 3.6 and 3.8.
 """
 import argparse
-import copy
 import os
-import queue
-import random
 import re
 import shlex
 import signal
-import subprocess
 import sys
-import threading
-import time
-from collections import Counter
 
 import pytest
 
-STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
-STARTS_AT_ONCE = 32
-START_SECONDS = 60  # for one worker, from its ssh to its answer
-RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
-UNREACHED = "ssh could not reach it"
-
-# What a worker needs, asked in its own interpreter without importing anything there.
-MISSING = """
-from importlib.util import find_spec
-channel.send([name for name in ("pytest", "xdist", "execnet") if find_spec(name) is None])
-"""
+from pytest_cloudplan_gateways import (
+    STATUS_UNAVAILABLE,
+    Gateways,
+    StartError,
+    check_all,
+    has_copy,
+    place,
+    shares_directory,
+    startable,
+)
+from pytest_cloudplan_results import Results, last_line, write_line
 
 
 def _leave_environment():
@@ -56,6 +52,8 @@ def _leave_environment():
 
 
 _leave_environment()
+FAILED_FILE = os.environ.pop("CLOUDPLAN_FAILED", "")
+FAILED_FILE = FAILED_FILE and os.path.abspath(FAILED_FILE)
 
 
 # Arguments
@@ -83,9 +81,9 @@ def relative_to_root(word, roots):
     return word
 
 
-def node_args(args):
-    """The controller's arguments for a worker that has a copy of the root as its directory."""
-    roots = _roots()
+def node_args(args, copied=True):
+    """The controller's arguments for a worker that has a copy of the root as its directory, or else as typed."""
+    roots = _roots() if copied else []
     result = []
     words = iter(args)
     for word in words:
@@ -149,164 +147,13 @@ def pytest_configure(config):
     # SIGINT is ignored in a shell's background jobs, CI's among them; SIGTERM alone would leave no report.
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)
+    option = config.option
+    if option.tx and option.dist != "no" and not (option.collectonly or option.help):
+        check_all(option.tx, getattr(option, "px", []))
     config.pluginmanager.register(Controller(config), "cloudplan-controller")
 
 
-# Workers
-
-
-class StartError(Exception):
-    """One line: why a worker did not start."""
-
-
-class Gateways:
-    """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
-
-    def __init__(self, group, say):
-        self.group = group
-        self.say = say
-        self.ready = {}  # spec.id: gateway
-        self.popens = {}  # id(spec): the local process behind it, ssh or python
-        self.group_makegateway = group.makegateway
-        group.makegateway = self.makegateway
-        gateway_io = sys.modules.get("execnet.gateway_io")
-        create_io = getattr(gateway_io, "create_io", None)
-
-        def recording_create_io(spec, *args, **kwargs):
-            io = create_io(spec, *args, **kwargs)
-            self.popens[id(spec)] = getattr(io, "popen", None)
-            return io
-
-        if create_io:
-            gateway_io.create_io = recording_create_io
-
-    def start(self, spec):
-        """A gateway that has answered, or StartError."""
-        overdue = threading.Event()
-
-        def kill():
-            overdue.set()
-            popen = self.popens.get(id(spec))
-            if popen is not None:
-                popen.kill()  # the end of its stream wakes the reader
-
-        timer = threading.Timer(START_SECONDS, kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            gateway = self.group_makegateway(spec)
-            channel = gateway.remote_exec(MISSING)
-            missing = channel.receive()
-            channel.waitclose()
-            if missing:
-                what = spec.python or "python", ", ".join(missing)
-                raise StartError("its Python (%s) has no module %s" % what)
-            return gateway
-        except Exception as error:
-            # execnet registers a gateway before it is of use: its id must be free again.
-            for gateway in self.group:
-                if gateway.spec is spec:
-                    gateway.exit()
-            if overdue.is_set():
-                raise StartError("no answer within %d s" % START_SECONDS) from error
-            raise StartError(self.reason(spec, error)) from error
-        finally:
-            timer.cancel()
-            self.popens.pop(id(spec), None)
-
-    def start_with_patience(self, spec):
-        """As start(). Sessions beyond sshd's MaxSessions connect anew, all at once, and sshd closes some of
-        so many unauthenticated connections (MaxStartups): while the host's master lives they are worth more tries."""
-        for pause in RETRY_PAUSES:
-            try:
-                return self.start(spec)
-            except StartError as error:
-                if str(error) != UNREACHED or not spec.ssh_config or self.is_lost(spec):
-                    raise
-            time.sleep(pause * (1 + random.random()))
-        return self.start(spec)
-
-    def reason(self, spec, error):
-        if isinstance(error, StartError):
-            return str(error)
-        popen = self.popens.get(id(spec))
-        try:
-            status = popen.wait(5) if popen is not None and isinstance(error, (EOFError, OSError)) else None
-        except subprocess.TimeoutExpired:
-            status = None
-        if type(error).__name__ == "HostNotFound" or (spec.ssh and status == 255):
-            return UNREACHED
-        if status:
-            return "its Python (%s) ended with status %d" % (spec.python or "python", status)
-        # The far side's traceback ends with the exception itself.
-        lines = str(error).strip().splitlines()
-        return lines[-1] if lines else type(error).__name__
-
-    def start_all(self, specs):
-        """Starts all; returns [(spec, reason)] of those that failed, in the order of specs."""
-        todo, done, failures = queue.Queue(), queue.Queue(), {}
-        for spec in specs:
-            todo.put(spec)
-
-        def work():
-            while True:
-                try:
-                    spec = todo.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    self.ready[spec.id] = self.start_with_patience(spec)
-                except BaseException as error:
-                    failures[id(spec)] = str(error)
-                done.put(spec)
-
-        for _ in range(min(STARTS_AT_ONCE, len(specs))):
-            threading.Thread(target=work, daemon=True).start()
-        for _ in specs:
-            done.get()
-        return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
-
-    @staticmethod
-    def is_lost(spec):
-        """Whether the control master that cloudplan keeps for the host is gone. Without one ssh would connect
-        anew, and wait for a host that may be dead."""
-        if not spec.ssh or not spec.ssh_config:
-            return False
-        check = ["ssh", "-F", str(spec.ssh_config), "-O", "check"] + spec.ssh.split()
-        try:
-            return subprocess.run(check, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL, timeout=5).returncode != 0
-        except (OSError, subprocess.TimeoutExpired):
-            return True
-
-    def makegateway(self, spec=None):
-        """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker
-        that died; where its host died with it, on another host."""
-        if not startable(spec):
-            return self.group_makegateway(spec)
-        if spec.id in self.ready:
-            return self.ready.pop(spec.id)
-        try:
-            if self.is_lost(spec):
-                raise StartError("its connection is lost")
-            return self.start(spec)
-        except StartError as error:
-            failure = error
-        live = Counter(gateway.spec.ssh for gateway in self.group if gateway.hasreceiver())
-        del live[spec.ssh]
-        for ssh, _ in reversed(live.most_common()):
-            other = copy.copy(next(gateway.spec for gateway in self.group if gateway.spec.ssh == ssh))
-            other.id = spec.id
-            try:
-                if self.is_lost(other):
-                    continue
-                gateway = self.start(other)
-            except StartError:
-                continue
-            self.say("%s could not be replaced where it ran (%s); its successor runs on %s" % (
-                spec.ssh or "a local worker", failure, ssh or "this machine"))
-            return gateway
-        pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
+# The session
 
 
 def share_coverage_paths(config):
@@ -320,16 +167,15 @@ def share_coverage_paths(config):
         combining["cloudplan"] = noted["source"]  # one list: it grows as nodes end
 
 
-def startable(spec):
-    """Others (via=, socket=) depend on gateways that xdist makes in an order of its own."""
-    return bool(getattr(spec, "popen", None) or getattr(spec, "ssh", None)) and not spec.via
-
-
 class Controller:
     """The hooks of a distributed session."""
 
     def __init__(self, config):
         self.config = config
+        self.results = Results(config, self.say, FAILED_FILE)
+        config.pluginmanager.register(self.results, "cloudplan-results")
+        self.gateways = None
+        self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
         self.any_ready = False
         self.any_collected = False
@@ -337,11 +183,7 @@ class Controller:
 
     def say(self, text):
         line = "cloudplan: " + "".join(c if c.isprintable() else "?" for c in text)
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter:
-            reporter.ensure_newline()
-            reporter.write_line(line)
-        else:
+        if not write_line(self.config, line):
             print(line, file=sys.stderr)
 
     # Before xdist's own reporter, which remembers the list.
@@ -351,41 +193,95 @@ class Controller:
 
         # It would map every argument to a directory that xdist has copied, and fail for all others.
         if hasattr(xdist.workermanage, "make_reltoroot"):
-            xdist.workermanage.make_reltoroot = lambda roots, args: node_args(args)
+            xdist.workermanage.make_reltoroot = lambda roots, args: node_args(args, self.copied)
         share_coverage_paths(config)
         for spec in specs:
-            if not spec.popen or spec.chdir:
+            if not shares_directory(spec):
                 # pytest-cov's workers combine all data files of their directory: each may find its own only.
                 spec.env.setdefault("COVERAGE_FILE", ".cloudplan-coverage-" + spec.id)
         if "PYTEST_ADDOPTS" in os.environ:
             words = shlex.split(os.environ["PYTEST_ADDOPTS"])
             for spec in specs:
-                if spec.ssh:
-                    spec.env.setdefault("PYTEST_ADDOPTS", " ".join(map(shlex.quote, node_args(words))))
-        manager = getattr(config.pluginmanager.getplugin("dsession"), "nodemanager", None)
-        if manager is not None:
-            manager.roots = []  # nothing to copy
-            group = getattr(manager, "group", None)
-            if hasattr(group, "makegateway"):
-                self.start(Gateways(group, self.say), config, specs)
+                if not spec.popen:
+                    there = node_args(words, has_copy(spec))
+                    spec.env.setdefault("PYTEST_ADDOPTS", " ".join(map(shlex.quote, there)))
+        self.start(config, specs)
         self.unheard = {spec.id for spec in specs}
+        self.results.expect(self.unheard)
 
-    def start(self, gateways, config, specs):
-        failed = gateways.start_all([spec for spec in specs if startable(spec)])
+    def start(self, config, specs):
+        session = config.pluginmanager.getplugin("dsession")
+        manager = getattr(session, "nodemanager", None)
+        if manager is None:
+            return
+        manager.roots = []  # nothing to copy
+        group = getattr(manager, "group", None)
+        if hasattr(group, "makegateway"):
+            # What one worker of --dist=each did not do, no other can do for it.
+            each = config.option.dist == "each" and hasattr(session, "_clone_node")
+            self.gateways = Gateways(group, self.say, may_move=not each)
+            if each:
+                self.bear_losses(session)
+            self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)
+
+    def leave_out(self, failed, config, specs):
+        """Takes those that failed, and those that would go through them, out of the lists."""
+        dead = {spec.id: spec for spec, _ in failed}
+        for spec in specs:
+            through = spec.via or spec.installvia
+            if through in dead and spec.id not in dead:
+                dead[spec.id] = spec
+                failed.append((spec, "%s did not start" % through))
         if not failed:
             return
-        dead = {id(spec) for spec, _ in failed}
-        specs[:] = [spec for spec in specs if id(spec) not in dead]
+        specs[:] = [spec for spec in specs if spec.id not in dead]
         config.option.tx = [str(spec) for spec in specs]  # xdist's schedulers count these
         groups = {}
         for spec, reason in failed:
-            groups.setdefault((spec.ssh, reason), []).append(spec.id)
-        for (_, reason), ids in groups.items():
+            where = place(spec, self.gateways.group)
+            self.results.not_started(spec.id, where, reason)
+            groups.setdefault((where, reason), []).append(spec.id)
+        for (where, reason), ids in groups.items():
             name = ids[0] if len(ids) == 1 else "%s and %d more" % (ids[0], len(ids) - 1)
+            if where != "localhost" and where not in name:
+                name += " (%s)" % where
             without = "it" if len(ids) == 1 else "them"
             self.say("%s did not start: %s%s" % (name, reason, "; going on without " + without if specs else ""))
         if not specs:
             pytest.exit("cloudplan: no worker could be started", STATUS_UNAVAILABLE)
+
+    def bear_losses(self, session):
+        """--dist=each: a worker that cannot be replaced where it ran is lost alone.  xdist's scheduler would wait
+        for its tests, or for its collection, for ever."""
+        clone = session._clone_node
+
+        def clone_or_leave(node):
+            try:
+                return clone(node)
+            except StartError as error:
+                failure = error
+            node.gateway.spec.id = node.gateway.id  # xdist's line of states is by id
+            scheduler = session.sched
+            left = len(getattr(scheduler, "_removed2pending", {}).pop(node, ()))
+            if not scheduler.collection_is_completed:
+                scheduler.node2collection.pop(node, None)
+                scheduler.numnodes -= 1
+                if not scheduler.numnodes:
+                    pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
+                if len(scheduler.node2collection) >= scheduler.numnodes:
+                    scheduler.collection_is_completed = True
+                    scheduler.schedule()
+            self.results.lost(failure, left)
+            return None
+
+        session._clone_node = clone_or_leave
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_xdist_newgateway(self, gateway):
+        self.copied = has_copy(gateway.spec)
+        if self.gateways is not None:
+            self.gateways.prepare_late(gateway)
+        self.results.add(gateway.id, place(gateway.spec, getattr(self.gateways, "group", ())))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node):
@@ -399,8 +295,8 @@ class Controller:
         if not self.any_ready and error:
             self.unheard.discard(node.gateway.id)
             if not self.unheard:
-                lines = str(error).strip().splitlines() or ["?"]
-                pytest.exit("cloudplan: every worker ended before it was ready: " + lines[-1], STATUS_UNAVAILABLE)
+                reason = last_line(error)
+                pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,13 @@ static int events[2] = {-1, -1};
 static volatile sig_atomic_t first_signal, signal_count, from_terminal;
 static bool was_ignored[NSIG];
 static const int terminating[] = {SIGINT, SIGTERM, SIGHUP};
+
+static struct {
+    void (*call)(void *);
+    void *arg;
+    int interval_ms;
+    long long next;
+} tick;
 
 long long clock_ms(void)
 {
@@ -48,7 +56,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
     (void)context;
     int saved = errno;
-    if (sig != SIGCHLD) {
+    if (sig != SIGCHLD && sig != SIGALRM) {
         if (!first_signal)
             first_signal = sig;
         signal_count++;
@@ -90,6 +98,7 @@ int child_init(struct error *err)
     }
     action.sa_flags |= SA_NOCLDSTOP;
     sigaction(SIGCHLD, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);
@@ -107,6 +116,23 @@ void child_events_clear(void)
     char buf[64];
     while (read(events[0], buf, sizeof buf) > 0)
         ;
+    if (tick.call && clock_ms() >= tick.next) {
+        tick.next = clock_ms() + tick.interval_ms; /* first: what is called may wait, and so come here again */
+        tick.call(tick.arg);
+    }
+}
+
+/* The timer wakes up those who wait without a time limit; half the interval, so that none is missed by a little. */
+void child_tick(void (*call)(void *), void *arg, int interval_ms)
+{
+    int ms = call ? (interval_ms > 1 ? interval_ms / 2 : 1) : 0;
+    const struct timeval period = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    const struct itimerval timer = {.it_interval = period, .it_value = period};
+    tick.call = call;
+    tick.arg = arg;
+    tick.interval_ms = interval_ms;
+    tick.next = clock_ms() + interval_ms;
+    setitimer(ITIMER_REAL, &timer, NULL);
 }
 
 int child_signal(void)
@@ -178,6 +204,7 @@ static void child_become(const struct child_spec *spec, char **env, const int fd
     for (size_t i = 0; i < sizeof terminating / sizeof *terminating; i++)
         signal(terminating[i], was_ignored[terminating[i]] ? SIG_IGN : SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);

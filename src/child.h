@@ -37,13 +37,16 @@ struct child {
 
 #define CHILD_INIT {0, 0, -1, -1, -1, false}
 
-/* Installs the handlers for SIGINT, SIGTERM, SIGHUP, SIGCHLD, ignores SIGPIPE.
+/* Installs the handlers for SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, ignores SIGPIPE.
  * Children get the default dispositions back, whatever cloudplan was started with, but for
  * signals that were ignored then (nohup).  Opens /dev/null on 0, 1, 2 where they are closed. */
 int child_init(struct error *err);
 /* Readable when something happened; drained by child_events_clear(). */
 int child_events_fd(void);
 void child_events_clear(void);
+/* Has child_events_clear() call a function now and then, about every interval_ms, from whatever loop is running: for what must go on
+ * during every wait.  The descriptor becomes readable in time.  call NULL: no more.  One at a time. */
+void child_tick(void (*call)(void *arg), void *arg, int interval_ms);
 /* The first terminating signal received, or 0; how many came; and whether the latest came from
  * the terminal's keyboard, so that the foreground children have had it too. */
 int child_signal(void);

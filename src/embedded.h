@@ -10,7 +10,21 @@ extern const char node_facts_sh[];
 extern const size_t node_facts_sh_len;
 extern const char node_guard_sh[];
 extern const size_t node_guard_sh_len;
+extern const char node_prepare_sh[];
+extern const size_t node_prepare_sh_len;
 extern const char pytest_cloudplan_py[];
 extern const size_t pytest_cloudplan_py_len;
+extern const char pytest_cloudplan_controller_py[];
+extern const size_t pytest_cloudplan_controller_py_len;
+extern const char pytest_cloudplan_gateways_py[];
+extern const size_t pytest_cloudplan_gateways_py_len;
+extern const char pytest_cloudplan_results_py[];
+extern const size_t pytest_cloudplan_results_py_len;
+extern const char pytest_cloudplan_settings_py[];
+extern const size_t pytest_cloudplan_settings_py_len;
+extern const char pytest_cloudplan_ship_py[];
+extern const size_t pytest_cloudplan_ship_py_len;
+extern const char pytest_cloudplan_worker_py[];
+extern const size_t pytest_cloudplan_worker_py_len;
 
 #endif

@@ -10,18 +10,21 @@
 #include "error.h"
 
 struct engine_params {
-    const char *rundir; /* for the plugin's file */
+    const char *rundir; /* plugin_write() was there */
     const char *root;
     const char *python; /* the controller's interpreter */
     char *const *tx;    /* xspecs, NULL-terminated */
     const char *dist;   /* NULL: what args or else the project's addopts say, or else load */
-    char *const *args;  /* as typed */
+    char *const *args;  /* in the order in which they were typed */
+    const char *failed; /* a path: a JSON list of the tests that failed goes there; NULL: nowhere */
 };
 
 struct engine_ops {
     const char *name;
     /* Is it there, can it work?  0, or -1 and *err: STATUS_TOOL with the remedy, or as child_capture(). */
     int (*check)(const char *python, struct error *err);
+    /* The same where the versions are known; NULL: missing. */
+    int (*check_versions)(const char *python, const char *pytest, const char *xdist, const char *execnet, struct error *err);
     /* Runs it to its end.  *status is the exit status that cloudplan hands on: the engine's own, but
      * 128 + N where signal N came to cloudplan.  The first signal is passed on so that the engine
      * reports what it has; a second one, or 20 s without an end, kills it.

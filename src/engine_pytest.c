@@ -2,7 +2,7 @@
  *
  * Decided here: pytest is run as `PYTHON -m pytest --dist=load --tx ... ARGS`.  What the user typed comes
  * last, so that it wins without being understood here.  Everything that takes knowledge of pytest's own
- * options is left to the plugin scripts/pytest_cloudplan.py, which pytest loads by PYTEST_PLUGINS and not by
+ * options is left to the plugin scripts/pytest_cloudplan_controller.py, which pytest loads by PYTEST_PLUGINS and not by
  * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
  * first word is the default that the plugin lets the project's addopts override.
  *
@@ -13,8 +13,8 @@
 #include "engine.h"
 
 #include "child.h"
-#include "embedded.h"
-#include "rundir.h"
+#include "plugin.h"
+#include "xspec.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum {
     CHECK_TIMEOUT_MS = 60000, /* a cold interpreter on a slow disk */
@@ -40,7 +39,7 @@ static const char versions_py[] = "for name in ('pytest', 'xdist', 'execnet'):\n
                                   "    except ModuleNotFoundError as error:\n"
                                   "        if error.name != name:\n"
                                   "            raise\n"
-                                  "        print('cloudplan-missing', name)\n"
+                                  "        pass\n"
                                   "    else:\n"
                                   "        print('cloudplan-version', name, module.__version__)\n";
 
@@ -54,35 +53,43 @@ static const struct requirement {
     {"execnet", "execnet", 1, 1},
 };
 
-/* The rest of the line that begins with "WORD MODULE", or NULL. */
-static const char *line_of(const char *text, const char *word, const char *module)
+/* What follows "cloudplan-version MODULE " at a line's begin, or NULL. */
+static const char *version_of(const char *text, const char *module)
 {
     char key[64];
-    int len = snprintf(key, sizeof key, "%s %s", word, module);
+    int len = snprintf(key, sizeof key, "cloudplan-version %s ", module);
     for (const char *line = text; line; line = strchr(line, '\n')) {
         line += *line == '\n';
-        if (!strncmp(line, key, (size_t)len) && strchr(" \n", line[len]))
+        if (!strncmp(line, key, (size_t)len))
             return line + len;
     }
     return NULL;
 }
 
-static int check_module(const char *python, const struct requirement *need, const char *out,
-                        struct error *err)
+static int check_module(const char *python, const struct requirement *need, const char *version, struct error *err)
 {
-    if (line_of(out, "cloudplan-missing", need->module))
+    if (!version)
         return error_set(err, STATUS_TOOL,
                          "%s: no module named %s; install it: %s -m pip install pytest-xdist "
                          "(Debian: python3-pytest-xdist)",
                          python, need->module, python);
-    const char *version = line_of(out, "cloudplan-version", need->module);
     unsigned major, minor;
-    if (!version || sscanf(version, "%u.%u", &major, &minor) != 2)
+    if (sscanf(version, "%u.%u", &major, &minor) != 2)
         return error_set(err, STATUS_TOOL, "%s: cannot tell the version of %s", python, need->module);
     if (major < need->major || (major == need->major && minor < need->minor))
         return error_set(err, STATUS_TOOL,
                          "%s: %s %u.%u is too old, at least %u.%u is needed: %s -m pip install -U %s", python,
                          need->package, major, minor, need->major, need->minor, python, need->package);
+    return 0;
+}
+
+static int pytest_check_versions(const char *python, const char *pytest, const char *xdist, const char *execnet,
+                                 struct error *err)
+{
+    const char *const versions[] = {pytest, xdist, execnet};
+    for (size_t i = 0; i < sizeof requirements / sizeof *requirements; i++)
+        if (check_module(python, &requirements[i], versions[i], err))
+            return -1;
     return 0;
 }
 
@@ -110,50 +117,12 @@ static int pytest_check(const char *python, struct error *err)
                   status, *why ? ": " : "", why);
         goto out;
     }
-    for (size_t i = 0; i < sizeof requirements / sizeof *requirements; i++)
-        if (check_module(python, &requirements[i], out, err))
-            goto out;
-    result = 0;
+    result = pytest_check_versions(python, version_of(out, "pytest"), version_of(out, "xdist"), version_of(out, "execnet"),
+                                   err);
 out:
     free(out);
     free(errout);
     return result;
-}
-
-/* Writes the plugin into a directory of its own, for PYTHONPATH; its path, owned by the caller. */
-static char *plugin_write(const char *rundir, struct error *err)
-{
-    char *dir = path_join(rundir, "plugin");
-    if (!dir) {
-        error_errno(err, rundir);
-        return NULL;
-    }
-    if (mkdir(dir, 0700) && errno != EEXIST) {
-        error_errno(err, dir);
-        goto fail;
-    }
-    if (rundir_write(dir, "pytest_cloudplan.py", pytest_cloudplan_py, pytest_cloudplan_py_len, err))
-        goto fail;
-    return dir;
-fail:
-    free(dir);
-    return NULL;
-}
-
-/* "NAME=FIRST[SEP SECOND]", owned by the caller; an empty part counts as none. */
-static char *variable(const char *name, const char *first, char separator, const char *second)
-{
-    char *text;
-    int len = !*first    ? asprintf(&text, "%s=%s", name, second)
-              : !*second ? asprintf(&text, "%s=%s", name, first)
-                         : asprintf(&text, "%s=%s%c%s", name, first, separator, second);
-    return len < 0 ? NULL : text;
-}
-
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value ? value : "";
 }
 
 static size_t count(char *const *strings)
@@ -221,22 +190,25 @@ static void attend(struct child *child)
 static int pytest_run(const struct engine_params *params, int *status, struct error *err)
 {
     struct child child = CHILD_INIT;
-    char *dist = NULL, *path = NULL, *plugins = NULL;
+    char *dist = NULL, *failed = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
 
-    char *plugin = plugin_write(params->rundir, err);
-    if (!plugin)
-        goto out;
-    path = variable("PYTHONPATH", plugin, ':', environment("PYTHONPATH"));
-    plugins = variable("PYTEST_PLUGINS", environment("PYTEST_PLUGINS"), ',', "pytest_cloudplan");
-    argv = command_line(params, &dist);
-    if (!path || !plugins || !argv) {
+    if (params->failed && asprintf(&failed, "CLOUDPLAN_FAILED=%s", params->failed) < 0) {
+        failed = NULL;
         error_errno(err, params->python);
         goto out;
     }
-    const char *const env[] = {path, plugins, NULL};
-    struct child_spec spec = {.argv = argv, .env = env};
+    const char *const more[] = {failed, NULL};
+    env = plugin_environment(params->rundir, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
+    if (!env)
+        goto out;
+    argv = command_line(params, &dist);
+    if (!argv) {
+        error_errno(err, params->python);
+        goto out;
+    }
+    struct child_spec spec = {.argv = argv, .env = (const char *const *)env};
     if (child_start(&child, &spec, err))
         goto out;
     attend(&child);
@@ -246,10 +218,12 @@ out:
     child_end(&child, 0);
     free(argv);
     free(dist);
-    free(plugins);
-    free(path);
-    free(plugin);
+    free(failed);
+    strings_free(env);
     return result;
 }
 
-const struct engine_ops engine_pytest = {.name = "pytest", .check = pytest_check, .run = pytest_run};
+const struct engine_ops engine_pytest = {.name = "pytest",
+                                         .check = pytest_check,
+                                         .check_versions = pytest_check_versions,
+                                         .run = pytest_run};

@@ -7,6 +7,8 @@
  */
 #include "options.h"
 
+#include "facts.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -72,10 +74,16 @@ static int add_string(struct options *options, const struct row *row, const char
 {
     if (!*value)
         return needs_value(row, err);
-    const char **end = *(const char ***)member(options, row);
-    while (*end)
-        end++;
-    *end = value;
+    const char ***list = member(options, row);
+    size_t n = 0;
+    while ((*list)[n])
+        n++;
+    const char **grown = realloc(*list, (n + 2) * sizeof *grown);
+    if (!grown)
+        return error_errno(err, row->name);
+    grown[n] = value;
+    grown[n + 1] = NULL;
+    *list = grown;
     return 0;
 }
 
@@ -84,7 +92,11 @@ static int add_source(struct options *options, const struct row *row, enum sourc
 {
     if (!*value)
         return needs_value(row, err);
-    options->sources[options->source_count++] = (struct source){kind, value};
+    struct source *grown = realloc(options->sources, (options->source_count + 1) * sizeof *grown);
+    if (!grown)
+        return error_errno(err, row->name);
+    options->sources = grown;
+    grown[options->source_count++] = (struct source){kind, value};
     return 0;
 }
 
@@ -224,9 +236,19 @@ static const struct row rows[] = {
     {"cloud-rsync-cipher", 0, "NAME", GROUP_SYNC,
      "cipher that OpenSSH is to prefer, empty for its own choice", set_cipher, AT(cipher),
      .fallback = "aes128-gcm@openssh.com"},
+    {"verify", 0, NULL, GROUP_SYNC, "compare every copy with the original, by checksums, before the first test", set_flag,
+     AT(verify)},
 
     {"cloud-python", 0, "NAME", GROUP_ENGINE,
-     "interpreter on the nodes: a name, or an absolute path (default: python3)", set_string, AT(python)},
+     "interpreter on the nodes: a name, or an absolute path; repeated only for --dist=each (default: python3)",
+     add_string, AT(pythons)},
+    {"cloud-develop-egg", 0, "DIR", GROUP_ENGINE,
+     "package of the project to install in development mode in the nodes' virtualenv; may be repeated", add_string,
+     AT(develop_eggs)},
+    {"cloud-ship-pytest", 0, NULL, GROUP_ENGINE, "copy this machine's pytest along, for nodes that have none", set_flag,
+     AT(ship_pytest)},
+    {"cloud-ship-plugin", 0, "NAME", GROUP_ENGINE,
+     "a pure-Python plugin to copy along with pytest; may be repeated", add_string, AT(ship_plugins)},
     {"tx", 0, "XSPEC", GROUP_ENGINE,
      "a further execnet environment beside the computed ones; may be repeated", add_string, AT(tx)},
     {"dist", 0, "MODE", GROUP_ENGINE,
@@ -235,6 +257,8 @@ static const struct row rows[] = {
      set_dist, AT(dist)},
     {"numprocesses", 'n', "NUM", GROUP_ENGINE, "so many local processes beside the planned ones", set_u32,
      AT(numprocesses), .fallback = "0", .max = NUMPROCESSES_MAX, .unit = ""},
+    {"watch", 0, NULL, GROUP_ENGINE,
+     "run again after every change of the project: what failed first, then everything", set_flag, AT(watch)},
 
     {"format", 0, "FORMAT", GROUP_OUTPUT, "table, json, tx or sshlogin (default: table)", set_format,
      AT(format)},
@@ -299,26 +323,86 @@ static int set_command(struct options *options, bool *given, const char *word, s
     return 0;
 }
 
-/* No list can get longer than the command line. */
-static int prepare(struct options *options, int argc, struct error *err)
+_Static_assert(ROWS <= 64, "struct options' typed has a bit for each row");
+
+/* Lists begin empty, not NULL. */
+static int prepare(struct options *options, struct error *err)
 {
-    size_t words = (size_t)argc + 1;
-    options->sources = calloc(words, sizeof *options->sources);
-    options->rsyncdirs = calloc(words, sizeof *options->rsyncdirs);
-    options->rsyncignores = calloc(words, sizeof *options->rsyncignores);
-    options->tx = calloc(words, sizeof *options->tx);
-    if (!options->sources || !options->rsyncdirs || !options->rsyncignores || !options->tx)
-        return error_errno(err, "command line");
-    for (size_t i = 0; i < ROWS; i++)
+    for (size_t i = 0; i < ROWS; i++) {
+        if (rows[i].set == add_string &&
+            !(*(const char ***)member(options, &rows[i]) = calloc(1, sizeof(const char *))))
+            return error_errno(err, "command line");
         if (rows[i].fallback && rows[i].set(options, &rows[i], rows[i].fallback, err) < 0)
             return -1;
+    }
+    return 0;
+}
+
+static bool is_source(const struct row *row)
+{
+    return row->set == add_node || row->set == add_nodes || row->set == add_from;
+}
+
+/* Nodes come from one place: named in any way on the command line, those of an ini file do not count. */
+static bool was_typed(const struct options *options, const struct row *row)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if ((options->typed >> i & 1) && (&rows[i] == row || (is_source(&rows[i]) && is_source(row))))
+            return true;
+    return false;
+}
+
+static bool adds_up(const struct row *row)
+{
+    return !strcmp(row->name, "rsyncdir") || !strcmp(row->name, "rsyncignore") || !strcmp(row->name, "tx");
+}
+
+int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err)
+{
+    const struct row *row = NULL;
+    for (size_t i = 0; !row && i < ROWS; i++)
+        if (!strcmp(rows[i].name, name))
+            row = &rows[i];
+    struct error why = ERROR_INIT;
+    if (!row)
+        error_set(&why, STATUS_USAGE, "--%s: unknown option", name);
+    else if (!value != !row->arg)
+        error_set(&why, STATUS_USAGE, row->arg ? "--%s: needs a value" : "--%s: takes no value", name);
+    else if (adds_up(row) || !was_typed(options, row))
+        row->set(options, row, value, &why);
+    if (!why.status)
+        return 0;
+    bool ours = why.status == STATUS_USAGE && *origin;
+    return error_set(err, ours ? STATUS_DATA : why.status, "%s%s%s", origin, *origin ? ": " : "", why.text);
+}
+
+int options_check(const struct options *options, const char *dist, struct error *err)
+{
+    size_t pythons = 0;
+    while (options->pythons[pythons])
+        pythons++;
+    bool each = dist && !strcmp(dist, "each");
+    if (pythons > 1 && !each)
+        return error_set(err, STATUS_USAGE,
+                         "--cloud-python=%s: a second interpreter is for --dist=each alone: name one, or add --dist=each",
+                         options->pythons[1]);
+    if (pythons > FACTS_PYTHONS_MAX)
+        return error_set(err, STATUS_USAGE, "--cloud-python: at most %d interpreters", FACTS_PYTHONS_MAX);
+    if (options->watch && options->command != COMMAND_RUN)
+        return error_set(err, STATUS_USAGE, "--watch: only run has something to run again; leave out %s",
+                         command_names[options->command]);
+    if (options->watch && each)
+        return error_set(err, STATUS_USAGE, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them");
+    if (options->ship_plugins[0] && !options->ship_pytest)
+        return error_set(err, STATUS_USAGE, "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest",
+                         options->ship_plugins[0]);
     return 0;
 }
 
 int options_parse(struct options *options, int argc, char **argv, struct error *err)
 {
     *options = (struct options){.command = COMMAND_RUN, .engine_args = argv + argc};
-    if (prepare(options, argc, err) < 0)
+    if (prepare(options, err) < 0)
         return -1;
 
     struct option longs[ROWS + 1] = {0};
@@ -358,6 +442,7 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
             return needs_value(row, err);
         if (row->set(options, row, optarg, err) < 0)
             return -1;
+        options->typed |= UINT64_C(1) << (row - rows);
         if (options->help || options->version)
             return 0;
     }
@@ -367,10 +452,10 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
 
 void options_clear(struct options *options)
 {
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].set == add_string)
+            free(*(const char ***)member(options, &rows[i]));
     free(options->sources);
-    free(options->rsyncdirs);
-    free(options->rsyncignores);
-    free(options->tx);
     *options = (struct options){0};
 }
 

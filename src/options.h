@@ -36,7 +36,7 @@ struct options {
     struct source *sources; /* owned array */
     size_t source_count;
 
-    const char *python;     /* --cloud-python; NULL: by itself */
+    const char **pythons;   /* --cloud-python, NULL-terminated, owned array of borrowed strings; none: by itself */
     const char *chdir;      /* --cloud-chdir; NULL: default */
     const char *virtualenv; /* --cloud-virtualenv-path; NULL: by itself */
     struct policy policy;   /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes */
@@ -45,19 +45,36 @@ struct options {
     uint32_t bwlimit;          /* --cloud-rsync-bandwidth-limit, KiB/s, 5000; 0: none */
     uint32_t rsync_max;        /* --cloud-rsync-max-processes; 0: all nodes at once */
     const char *cipher;        /* --cloud-rsync-cipher */
+    bool verify;               /* --verify */
     const char **rsyncdirs;    /* --rsyncdir, NULL-terminated, owned array of borrowed strings */
     const char **rsyncignores; /* --rsyncignore, likewise */
+
+    const char **develop_eggs; /* --cloud-develop-egg, likewise, as typed */
+    bool ship_pytest;          /* --cloud-ship-pytest */
+    const char **ship_plugins; /* --cloud-ship-plugin, likewise: distributions */
 
     const char **tx;   /* --tx, likewise: added to the computed list */
     const char *dist;  /* --dist; NULL: load, unless the engine's arguments say */
     uint32_t numprocesses; /* -n NUM: so many local processes beside the planned ones; 0: none */
+    bool watch;        /* --watch: run again after every change */
 
     char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
+    uint64_t typed;     /* options.c's own: which rows of its table the command line has set */
 };
+
 
 /* 0, or -1 and *err: STATUS_USAGE, one line that names the word and the remedy.  argv is not changed.
  * options_clear() is needed in both cases. */
 int options_parse(struct options *options, int argc, char **argv, struct error *err);
+/* A value from elsewhere, such as pytest's ini file: name without "--", value NULL for a flag, both borrowed for as long as
+ * the options live.  What the command line says is kept, but for --rsyncdir, --rsyncignore and --tx, which
+ * add up.  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
+ * one, STATUS_SYSTEM without memory. */
+int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err);
+
+/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  dist: the way that the engine will
+ * deal out tests, NULL: its default. */
+int options_check(const struct options *options, const char *dist, struct error *err);
 void options_clear(struct options *options);
 
 /* The text of --help; owned by the caller, NULL without memory. */

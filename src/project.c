@@ -209,12 +209,28 @@ static int find_virtualenv(struct project *project, const char *typed, struct er
     return found ? place_virtualenv(project, err) : 0;
 }
 
-/* The value of "home = DIR" in pyvenv.cfg: where the interpreter is that the virtualenv was made from. */
-static char *virtualenv_home(const char *venv, struct error *err)
+/* The value of "KEY = VALUE" in a line of pyvenv.cfg, without blanks around it; NULL: another line.  Changes the line. */
+static char *value_of(char *line, size_t len, const char *key)
 {
-    char *home = NULL, *line = NULL;
+    while (len > 0 && strchr(" \t\r\n", line[len - 1]))
+        line[--len] = '\0';
+    char *name = line + strspn(line, " \t");
+    size_t name_len = strcspn(name, " \t=");
+    char *value = name + name_len + strspn(name + name_len, " \t");
+    if (name_len != strlen(key) || strncasecmp(name, key, name_len) != 0 || *value != '=')
+        return NULL;
+    value += 1 + strspn(value + 1, " \t");
+    return *value ? value : NULL;
+}
+
+/* *value, owned by the caller, NULL where pyvenv.cfg has no such key. */
+static int virtualenv_value(const char *venv, const char *key, char **value, struct error *err)
+{
+    char *line = NULL;
     size_t size = 0;
     FILE *file = NULL;
+    int result = -1;
+    *value = NULL;
     char *cfg = path_join(venv, "pyvenv.cfg");
     if (!cfg) {
         no_memory(err);
@@ -225,58 +241,78 @@ static char *virtualenv_home(const char *venv, struct error *err)
         error_errno(err, cfg);
         goto out;
     }
-    for (ssize_t len; !home && (len = getline(&line, &size, file)) >= 0;) {
-        while (len > 0 && strchr(" \t\r\n", line[len - 1]))
-            line[--len] = '\0';
-        char *key = line + strspn(line, " \t");
-        size_t key_len = strcspn(key, " \t=");
-        char *value = key + key_len + strspn(key + key_len, " \t");
-        if (key_len != 4 || strncasecmp(key, "home", key_len) != 0 || *value != '=')
-            continue;
-        value += 1 + strspn(value + 1, " \t");
-        if (!*value)
-            continue;
-        home = strdup(value);
-        if (!home) {
+    for (ssize_t len; !*value && (len = getline(&line, &size, file)) >= 0;) {
+        const char *found = value_of(line, (size_t)len, key);
+        if (found && !(*value = strdup(found))) {
             no_memory(err);
             goto out;
         }
     }
-    if (!home)
-        error_set(err, STATUS_USAGE, "%s: names no home; make the virtualenv anew", cfg);
+    result = 0;
 out:
     if (file)
         fclose(file);
     free(line);
     free(cfg);
+    return result;
+}
+
+/* Where the interpreter is that the virtualenv was made from. */
+static char *virtualenv_home(const char *venv, struct error *err)
+{
+    char *home;
+    if (virtualenv_value(venv, "home", &home, err) == 0 && !home)
+        error_set(err, STATUS_USAGE, "%s/pyvenv.cfg: names no home; make the virtualenv anew", venv);
     return home;
 }
 
-/* What VENV/bin/NAME needs on a node: the program its link leads to or, for a copy, the one it was copied
- * from. */
-static int find_base(struct project *project, const char *name, struct error *err)
+/* "3.11" of "version = 3.11.2" (venv) or "version_info = 3.11.2.final.0" (virtualenv). */
+static int find_version(struct project *project, struct error *err)
 {
-    char *base = realpath(project->local_python, NULL);
-    if (!base)
-        return error_errno(err, project->local_python);
+    char *text = NULL;
+    if (virtualenv_value(project->venv, "version", &text, err) ||
+        (!text && virtualenv_value(project->venv, "version_info", &text, err)))
+        return -1;
+    unsigned major, minor;
+    if (text && sscanf(text, "%u.%u", &major, &minor) == 2 &&
+        asprintf(&project->venv_version, "%u.%u", major, minor) < 0) {
+        project->venv_version = NULL;
+        free(text);
+        return no_memory(err);
+    }
+    free(text);
+    return 0;
+}
+
+/* What VENV/bin/NAME needs on a node: the program its link leads to or, for a copy, the one it was copied
+ * from.  Owned by the caller. */
+static char *find_base(const struct project *project, const char *program, const char *name, struct error *err)
+{
+    char *base = realpath(program, NULL);
+    if (!base) {
+        error_errno(err, program);
+        return NULL;
+    }
     if (inside(project->venv, base)) {
         free(base);
         char *home = virtualenv_home(project->venv, err);
         if (!home)
-            return -1;
+            return NULL;
         base = path_join(home, name);
         free(home);
-        if (!base)
-            return no_memory(err);
+        if (!base) {
+            no_memory(err);
+            return NULL;
+        }
     }
-    project->probe_python = base;
-    if (*base != '/' || inside(project->root, base) || inside(project->venv, base))
-        return error_set(
-            err, STATUS_USAGE,
-            "virtualenv %s: made from %s, which the nodes cannot have; make it from an interpreter "
-            "outside the project",
-            project->venv, base);
-    return 0;
+    if (*base == '/' && !inside(project->root, base) && !inside(project->venv, base))
+        return base;
+    error_set(err, STATUS_USAGE,
+              "virtualenv %s: made from %s, which the nodes cannot have; make it from an interpreter "
+              "outside the project",
+              project->venv, base);
+    free(base);
+    return NULL;
 }
 
 /* VENV/bin/NAME */
@@ -286,60 +322,132 @@ static char *virtualenv_program(const char *venv, const char *name)
     return asprintf(&path, "%s/bin/%s", venv, name) < 0 ? NULL : path;
 }
 
-/* --cloud-python=NAME in the virtualenv. */
-static int virtualenv_python(struct project *project, const char *name, struct error *err)
+static int keep_local(struct project *project, const char *program, struct error *err)
 {
-    project->local_python = virtualenv_program(project->venv, name);
-    if (!project->local_python)
+    if (!project->local_python && !(project->local_python = strdup(program)))
         return no_memory(err);
-    if (access(project->local_python, X_OK) != 0)
-        return error_set(err, STATUS_USAGE, "%s: %s; make the virtualenv anew, or choose with --cloud-python",
-                         project->local_python, strerror(errno));
+    return 0;
+}
+
+/* --cloud-python=NAME in the virtualenv; *local, *remote and *base are owned by the caller. */
+static int virtualenv_python(struct project *project, const char *name, char **local, char **remote, char **base,
+                             struct error *err)
+{
+    char *program = virtualenv_program(project->venv, name);
     char *remote_venv = path_join(project->chdir, project->venv_remote);
-    if (!remote_venv)
-        return no_memory(err);
-    project->remote_python = virtualenv_program(remote_venv, name);
+    int result = -1;
+    if (!program || !remote_venv || !(*remote = virtualenv_program(remote_venv, name)) || !(*local = strdup(program)))
+        no_memory(err);
+    else if (access(program, X_OK) != 0)
+        error_set(err, STATUS_USAGE, "%s: %s; make the virtualenv anew, or choose with --cloud-python", program,
+                  strerror(errno));
+    else if ((*base = find_base(project, program, name, err)))
+        result = keep_local(project, program, err);
     free(remote_venv);
-    if (!project->remote_python)
-        return no_memory(err);
-    return find_base(project, name, err);
+    free(program);
+    return result;
 }
 
-/* An interpreter that is on the nodes already; the controller keeps to its virtualenv. */
-static int node_python(struct project *project, const char *name, struct error *err)
+static int find_python(struct project *project, const char *name, size_t i, struct error *err)
 {
-    char *local = NULL;
-    if (project->venv && !(local = virtualenv_program(project->venv, "python3")))
-        return no_memory(err);
-    if (local && access(local, X_OK) != 0) {
-        free(local);
-        local = NULL;
-    }
-    project->local_python = local ? local : strdup("python3");
-    project->remote_python = strdup(name);
-    project->probe_python = strdup(name);
-    return project->local_python && project->remote_python && project->probe_python ? 0 : no_memory(err);
-}
-
-static int find_pythons(struct project *project, const char *typed, struct error *err)
-{
-    const char *name = typed ? typed : "python3";
     const char *why = *name ? unsafe(name) : "is empty";
     if (!why && *name != '/' && strchr(name, '/'))
         why = "neither a name nor an absolute path";
     if (why)
         return error_set(err, STATUS_USAGE, "--cloud-python=%s: %s", name, why);
-    return project->venv && *name != '/' ? virtualenv_python(project, name, err)
-                                         : node_python(project, name, err);
+    if (project->venv && *name != '/') {
+        if (i == 0) {
+            project->venv_used = true;
+            if (!(project->python_name = strdup(name)))
+                return no_memory(err);
+        }
+        return virtualenv_python(project, name, &project->local_pythons[i], &project->remote_pythons[i],
+                                 &project->probe_pythons[i], err);
+    }
+    /* An interpreter that is on the nodes already. */
+    project->local_pythons[i] = strdup(name);
+    project->remote_pythons[i] = strdup(name);
+    project->probe_pythons[i] = strdup(name);
+    return project->local_pythons[i] && project->remote_pythons[i] && project->probe_pythons[i] ? 0 : no_memory(err);
 }
 
-int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *python,
+/* The controller keeps to its virtualenv, whatever the nodes use. */
+static int find_local(struct project *project, struct error *err)
+{
+    char *program = project->venv ? virtualenv_program(project->venv, "python3") : NULL;
+    if (project->venv && !program)
+        return no_memory(err);
+    int result = keep_local(project, program && access(program, X_OK) == 0 ? program : "python3", err);
+    free(program);
+    return result;
+}
+
+static int find_pythons(struct project *project, const char *const *typed, struct error *err)
+{
+    static const char *const by_default[] = {"python3", NULL};
+    const char *const *names = typed && typed[0] ? typed : by_default;
+    size_t count = 0;
+    while (names[count])
+        count++;
+    project->remote_pythons = calloc(count + 1, sizeof(char *));
+    project->probe_pythons = calloc(count + 1, sizeof(char *));
+    project->local_pythons = calloc(count + 1, sizeof(char *));
+    if (!project->remote_pythons || !project->probe_pythons || !project->local_pythons)
+        return no_memory(err);
+    /* Set where pytest itself has started cloudplan: its interpreter has what the suite needs. */
+    const char *own = getenv("CLOUDPLAN_PYTHON");
+    if (own && *own && keep_local(project, own, err))
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        if (find_python(project, names[i], i, err))
+            return -1;
+    return find_local(project, err) || (project->venv && find_version(project, err)) ? -1 : 0;
+}
+
+int project_egg(const struct project *project, const char *path, char **relative, struct error *err)
+{
+    struct stat st;
+    int result = -1;
+    *relative = NULL;
+    char *real = realpath(path, NULL), *setup = real ? path_join(real, "setup.py") : NULL,
+         *toml = real ? path_join(real, "pyproject.toml") : NULL;
+    if (!real)
+        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: %s", path, strerror(errno));
+    else if (!setup || !toml)
+        no_memory(err);
+    else if (!inside(project->root, real))
+        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed",
+                  path, project->root);
+    else if (stat(setup, &st) && stat(toml, &st))
+        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: no package, there is neither a setup.py nor a pyproject.toml in it",
+                  path);
+    else if (!project->venv_used)
+        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m venv venv",
+                  path);
+    else if ((*relative = strdup(strcmp(real, project->root) ? real + strlen(project->root) + 1 : ".")))
+        result = 0;
+    else
+        no_memory(err);
+    free(real);
+    free(setup);
+    free(toml);
+    return result;
+}
+
+static void strings_clear(char **strings)
+{
+    for (size_t i = 0; strings && strings[i]; i++)
+        free(strings[i]);
+    free(strings);
+}
+
+int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *const *pythons,
                  struct error *err)
 {
     *project = (struct project){0};
     const struct passwd *user = getpwuid(geteuid());
     if (find_root(project, user, err) == 0 && find_chdir(project, chdir, user, err) == 0 &&
-        find_virtualenv(project, virtualenv, err) == 0 && find_pythons(project, python, err) == 0)
+        find_virtualenv(project, virtualenv, err) == 0 && find_pythons(project, pythons, err) == 0)
         return 0;
     project_clear(project);
     return -1;
@@ -351,8 +459,11 @@ void project_clear(struct project *project)
     free(project->chdir);
     free(project->venv);
     free(project->venv_remote);
-    free(project->remote_python);
-    free(project->probe_python);
+    free(project->venv_version);
+    free(project->python_name);
+    strings_clear(project->remote_pythons);
+    strings_clear(project->probe_pythons);
+    strings_clear(project->local_pythons);
     free(project->local_python);
     *project = (struct project){0};
 }

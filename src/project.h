@@ -10,22 +10,31 @@
 
 #include "error.h"
 
+#include <stdbool.h>
+
 struct project {
     char *root;          /* absolute, physical */
     char *chdir;         /* on a node: relative to the login's home, or absolute */
     char *venv;          /* absolute, local; NULL: none */
     char *venv_remote;   /* relative to chdir; NULL: none */
-    char *remote_python; /* for xspecs: CHDIR/VENV/bin/python3, or python3, or as --cloud-python says */
-    char *probe_python;  /* what must exist on a node before the sync: the base interpreter of the
-                            virtualenv, or remote_python without one */
-    char *local_python;  /* the engine's interpreter here: ROOT/VENV/bin/python3, or python3 */
+    char *venv_version;  /* "3.11": what the virtualenv was made with; NULL: none, or not known */
+    char **remote_pythons; /* for xspecs: CHDIR/VENV/bin/NAME, or NAME; at least one, NULL-terminated */
+    char **probe_pythons;  /* what must exist on a node before the sync, one for each of them: the base interpreter of
+                              the virtualenv, or NAME */
+    char **local_pythons;  /* the same interpreters on this machine: ROOT/VENV/bin/NAME, or NAME */
+    bool venv_used;      /* the first interpreter is the virtualenv's */
+    char *python_name;   /* its name in VENV/bin, where venv_used */
+    char *local_python;  /* the engine's interpreter here: $CLOUDPLAN_PYTHON, ROOT/VENV/bin/python3, or python3 */
 };
 
-/* chdir, virtualenv, python: the options' values or NULL.  user: the local user's name, for the default of
- * chdir (pytest_USER_FOLDER).  0, or -1 and *err: STATUS_USAGE for a chdir of "/", "~", with "..", or with a character
+/* chdir, virtualenv: the options' values or NULL; pythons: NULL-terminated, none stands for python3.  The local user's name
+ * goes into the default of chdir (pytest_USER_FOLDER).  0, or -1 and *err: STATUS_USAGE for a chdir of "/", "~", with "..", or with a character
  * outside [A-Za-z0-9._/+@%,:=-] or with "//", for a virtualenv that is none. */
-int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *python,
+int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *const *pythons,
                  struct error *err);
+/* Whether path, as typed, is a directory inside the root that pip could install: STATUS_USAGE.  *relative: its place in
+ * the root, owned by the caller. */
+int project_egg(const struct project *project, const char *path, char **relative, struct error *err);
 void project_clear(struct project *project);
 
 #endif

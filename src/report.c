@@ -192,7 +192,12 @@ static json_t *facts_json(const struct facts *f)
                                "python", f->python, "rsync", f->rsync);
     if (!object)
         return NULL;
-    int bad = json_object_set_new(object, "load1", f->load1 < 0 ? json_null() : json_real(f->load1));
+    json_t *pythons = json_array();
+    int bad = 0;
+    for (uint32_t i = 0; i < f->python_count && i < FACTS_PYTHONS_MAX; i++)
+        bad |= json_array_append_new(pythons, json_string(f->pythons[i]));
+    bad |= json_object_set_new(object, "pythons", pythons);
+    bad |= json_object_set_new(object, "load1", f->load1 < 0 ? json_null() : json_real(f->load1));
     bad |= json_object_set_new(object, "disk_free",
                                f->disk_free > INT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free));
     if (bad) {

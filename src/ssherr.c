@@ -65,3 +65,10 @@ enum node_state ssh_failure(const char *text, char reason[ERROR_TEXT_MAX])
         snprintf(reason, ERROR_TEXT_MAX, "ssh ended without a word");
     return NODE_FAILED;
 }
+
+bool ssh_dropped(const char *text)
+{
+    /* OpenSSH 10 names no phase any more; a connection in use ends with "Connection to HOST closed". */
+    return strstr(text, "kex_exchange_identification") || strstr(text, "Connection closed by ") ||
+           strstr(text, "Connection reset by ");
+}

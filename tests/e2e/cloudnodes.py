@@ -17,8 +17,8 @@ on request.  The root file system of where the test runs stays visible, read-onl
 ci in a second user namespace that knows one uid only: sshd that is not root neither needs another
 nor switches to one.
 
-Modules: cloudnodes (World, the command line), cloudnodes_machine (Machine, Node, Cluster),
-cloudnodes_process (what runs in one), cloudnodes_peers (peers that are no sshd; delay),
+Modules: cloudnodes (World, the command line), cloudnodes_machine (Machine), cloudnodes_node (Node,
+Cluster), cloudnodes_process (what runs in one), cloudnodes_peers (peers that are no sshd; delay),
 cloudnodes_inside (pid 1), cloudnodes_chroot (where the kernel refuses user namespaces).
 
 Why so.  Containers would need a runtime, images and often root; a stub of sshd would not show
@@ -41,8 +41,8 @@ from pathlib import Path
 
 import cloudnodes_inside
 from cloudnodes_chroot import out_of_chroot, remedy
-from cloudnodes_machine import (OWN_TREES, PATH, TOOLS, Cluster, Machine, Namespace, Node, make_keys, tool,
-                                wait_for_keys)
+from cloudnodes_machine import OWN_TREES, PATH, TOOLS, Machine, Namespace, make_keys, tool, under, wait_for_keys
+from cloudnodes_node import Cluster, Node
 from cloudnodes_peers import Peer, Relay
 from cloudnodes_process import DEVNULL, PIPE, STDOUT, CloudnodesError, Process, Result, wait_until
 
@@ -77,10 +77,6 @@ def hashed(name):
     salt = os.urandom(20)
     digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
     return "|1|" + "|".join(base64.b64encode(part).decode() for part in (salt, digest))
-
-
-def under(path, trees):
-    return any(path == tree or path.startswith(tree + "/") for tree in trees)
 
 
 def visible_paths(paths):
@@ -224,6 +220,9 @@ class World:
         authorized_keys=text   instead of the controller's id_ed25519.pub
         bashrc=text            ~/.bashrc of both logins: noise, for instance
         hide=("python3",)      programs that are not executable there
+        home="/srv/ci-{}"      where the home of ci is: below /home, /srv, /mnt or /media; {} is the node's number, so
+                               that as an option of World it names another path on each node; node.home_path says it,
+                               node.home stays that directory as the test sees it
         home_mib=2             the home of ci is a file system of that size
         """
         made = Node(self, self._next(), **{**self._node_options, **options})

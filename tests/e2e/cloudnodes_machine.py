@@ -1,38 +1,24 @@
-"""The machines of a world: the controller, and nodes with sshd, which can be given facts and faults."""
-import functools
+"""A machine of a world: its namespaces, what it is made of, the facts that it can be given, the commands run on it."""
 import os
 import re
 import shutil
-import signal
 import socket
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
-from cloudnodes_peers import Peer
-from cloudnodes_process import DEVNULL, PIPE, STDOUT, Channel, CloudnodesError, Process, run, wait_until
+from cloudnodes_process import DEVNULL, PIPE, Channel, CloudnodesError, Process, run
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOME = "/home/ci"
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
 OWN_TREES = {"/tmp": "mode=1777", "/var/tmp": "mode=1777", "/dev/shm": "mode=1777", "/run": "mode=0755",
              "/home": "mode=0755"}
+# Where a home may be besides: what a node has of its own there hides nothing that it needs.
+HOME_TREES = ("/home", "/srv", "/mnt", "/media")
 TOOLS = {"unshare": "util-linux", "ip": "iproute2", "bridge": "iproute2", "ssh": "openssh-client",
          "ssh-keygen": "openssh-client", "sshd": "openssh-server"}
 CORE_LISTS = ("online", "possible", "present")
-
-SSHD_CONFIG = """\
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-PidFile none
-PrintMotd no
-PrintLastLog no
-LogLevel VERBOSE
-AcceptEnv LANG LC_*
-Subsystem sftp internal-sftp
-"""
 
 
 def tool(name):
@@ -42,12 +28,17 @@ def tool(name):
     return path
 
 
-@functools.cache
-def no_penalties():
-    """From 9.8 on sshd refuses an address for a while that failed before: our tests fail on purpose."""
-    version = subprocess.run([tool("ssh"), "-V"], capture_output=True, text=True, check=True).stderr
-    numbers = re.match(r"OpenSSH_(\d+)\.(\d+)", version)
-    return "PerSourcePenalties no\n" if numbers and tuple(map(int, numbers.groups())) >= (9, 8) else ""
+def under(path, trees):
+    return any(path == tree or path.startswith(tree + "/") for tree in trees)
+
+
+def home_path(pattern, number):
+    """The path that a node's `home` option means: {} is the node's number."""
+    path = pattern.replace("{}", str(number))
+    if not under(os.path.dirname(path), HOME_TREES) or os.path.normpath(path) != path or ":" in path \
+            or under(path, ["/home/dev"]):
+        raise CloudnodesError(f"home={pattern}: not a directory below {', '.join(HOME_TREES)}")
+    return path
 
 
 def make_keys(directory, comment, types=KEY_TYPES, name="ssh_host_{}_key"):
@@ -93,7 +84,8 @@ class Namespace:
 class Machine(Namespace):
     """A namespace of its own with user ci's home, /tmp and facts.  Made by World."""
 
-    def __init__(self, world, number, host, addresses, *, hide=(), home_mib=None, own_terminals=True):
+    def __init__(self, world, number, host, addresses, *, hide=(), home=HOME, home_mib=None, own_terminals=True):
+        self.home_path = home_path(home, number)  # home of ci, as the machine sees it
         super().__init__()
         self.world, self.number, self.host, self.addresses = world, number, host, addresses
         self.name = addresses[0]
@@ -118,15 +110,17 @@ class Machine(Namespace):
         steps = [["proc"], *(["tmpfs", path, options] for path, options in OWN_TREES.items() if os.path.isdir(path))]
         if self.own_terminals:
             steps.append(["devpts"])
-        steps += [["bind", str(own / user), f"/home/{user}", True] for user in ("ci", "dev")]
+        tree = self.home_path[:self.home_path.index("/", 1)]
+        if tree not in OWN_TREES:
+            steps.append(["tmpfs", tree, "mode=0755"])
+        steps += [["bind", str(own / "ci"), self.home_path, True], ["bind", str(own / "dev"), "/home/dev", True]]
         if self.home_mib:
-            steps.append(["tmpfs", HOME, f"size={self.home_mib}m,mode=0755"])
+            steps.append(["tmpfs", self.home_path, f"size={self.home_mib}m,mode=0755"])
         steps += self._hiding_mounts()
         steps += self.world._visible_mounts(self)
-        names = os.listdir(self.world.directory / "etc")
-        steps += self._layer("etc", "/etc", [name for name in names if not os.path.lexists(f"/etc/{name}")], Path.touch)
-        steps += [["bind", str(self.world.directory / "etc" / name), os.path.realpath(f"/etc/{name}"), False]
-                  for name in names]
+        files = self._etc_files()
+        steps += self._layer("etc", "/etc", [name for name in files if not os.path.lexists(f"/etc/{name}")], Path.touch)
+        steps += [["bind", str(file), os.path.realpath(f"/etc/{name}"), False] for name, file in files.items()]
         steps += [["bind", str(self.etc_ssh), "/etc/ssh", False],
                   ["bind", str(own / "meminfo"), "/proc/meminfo", False],
                   ["bind", str(own / "boot_id"), "/proc/sys/kernel/random/boot_id", False],
@@ -134,6 +128,15 @@ class Machine(Namespace):
                   ["bind", str(own / "nproc"), "/usr/bin/nproc", False]]
         steps += [["bind", str(own / "cores"), f"/sys/devices/system/cpu/{name}", False] for name in CORE_LISTS]
         return steps
+
+    def _etc_files(self):
+        """{name below /etc: the file that is seen there}: the world's, but for the home of ci where it is another."""
+        files = {file.name: file for file in (self.world.directory / "etc").iterdir()}
+        if self.home_path != HOME:
+            text = files["passwd"].read_text()
+            files["passwd"] = self.directory / "passwd"
+            files["passwd"].write_text(text.replace(f":{HOME}:", f":{self.home_path}:"))
+        return files
 
     def _hiding_mounts(self):
         """White-outs over the programs to hide: really not there, for a shell also names a file that may not be
@@ -171,7 +174,7 @@ class Machine(Namespace):
     @property
     def home(self):
         """Home of ci, as the test sees it."""
-        return self.root / HOME[1:] if self.home_mib else self.directory / "ci"
+        return self.root / self.home_path[1:] if self.home_mib else self.directory / "ci"
 
     @property
     def dev_home(self):
@@ -228,20 +231,21 @@ class Machine(Namespace):
     # Commands.
 
     def environment(self, extra=None):
-        base = {"HOME": HOME, "USER": "ci", "LOGNAME": "ci", "SHELL": "/bin/bash", "PATH": PATH, "LANG": "C.UTF-8",
-                "TERM": "xterm", **(extra or {})}
+        base = {"HOME": self.home_path, "USER": "ci", "LOGNAME": "ci", "SHELL": "/bin/bash", "PATH": PATH,
+                "LANG": "C.UTF-8", "TERM": "xterm", **(extra or {})}
         return {name: str(value) for name, value in base.items() if value is not None}
 
-    def popen(self, argv, *, env=None, cwd=HOME, **options):
-        """Process (see cloudnodes_process) as user ci.  env is added to a small fixed environment; None removes."""
-        return Process(self.channel, argv, env=self.environment(env), cwd=os.fspath(cwd), **options)
+    def popen(self, argv, *, env=None, cwd=None, **options):
+        """Process (see cloudnodes_process) as user ci, in the home of ci where cwd says no other place.
+        env is added to a small fixed environment; None removes."""
+        return Process(self.channel, argv, env=self.environment(env), cwd=os.fspath(cwd or self.home_path), **options)
 
-    def run(self, argv, *, env=None, cwd=HOME, stdin=None, timeout=60, check=False):
+    def run(self, argv, *, env=None, cwd=None, stdin=None, timeout=60, check=False):
         """Result with text; kills and raises subprocess.TimeoutExpired after timeout seconds."""
         source = DEVNULL if stdin is None else PIPE
         return run(self.popen(argv, env=env, cwd=cwd, stdin=source), stdin, timeout, check)
 
-    def run_pty(self, argv, *, env=None, cwd=HOME, stdin=None, timeout=60, check=False):
+    def run_pty(self, argv, *, env=None, cwd=None, stdin=None, timeout=60, check=False):
         """As run, on a controlling terminal: stdout is all that it showed, stderr is None."""
         return run(self.popen(argv, env=env, cwd=cwd, pty=True), stdin, timeout, check)
 
@@ -260,187 +264,3 @@ class Machine(Namespace):
                 continue
             found.append((int(pid), b" ".join(words).decode("utf-8", "replace").strip() or f"[{comm}]"))
         return sorted(found)
-
-
-class Node(Machine):
-    """A machine with sshd.  name is its IPv4 address, v6 its other one, host its name in /etc/hosts."""
-
-    def __init__(self, world, number, *, ports=(22,), sshd_config="", authorized_keys=None, bashrc=None,
-                 addresses=None, **options):
-        host = f"node{number}"
-        super().__init__(world, number, host, addresses or [f"10.0.120.{number}", f"fd00:120::{number:x}"],
-                         **options)
-        self.v6 = next((address for address in self.addresses if ":" in address), None)
-        self.ports = tuple(ports)
-        self.port = self.ports[0]
-        self.log = self.directory / "sshd.log"
-        self._authorized_keys, self._bashrc = authorized_keys, bashrc
-        self._peers, self._known, self._sshd = [], [], None
-        self.set_sshd_config(sshd_config)
-
-    def set_sshd_config(self, lines):
-        """Extra lines of sshd_config, which win over the fixture's.  For a running sshd: stop and start it."""
-        common = re.split(r"(?mi)^(?=match\s)", lines, 1)[0]
-        blocks = lines[len(common):]  # Match blocks reach to the end of the file
-        ports = "".join(f"Port {port}\n" for port in self.ports)
-        (self.etc_ssh / "sshd_config").write_text(f"{ports}{common}\n{SSHD_CONFIG}{no_penalties()}{blocks}\n")
-
-    def _fill_homes(self):
-        keys = self._authorized_keys
-        if keys is None:
-            keys = (self.world.home / ".ssh/id_ed25519.pub").read_text()
-        for home in (self.home, self.dev_home):
-            (home / ".ssh").mkdir(mode=0o700)
-            (home / ".ssh/authorized_keys").write_text(keys)
-            if self._bashrc is not None:
-                (home / ".bashrc").write_text(self._bashrc)
-
-    def close(self):
-        self._stop_peers()
-        super().close()
-        if self._sshd is not None:
-            self._sshd.wait()
-
-    def public_keys(self):
-        return [" ".join((self.etc_ssh / f"ssh_host_{kind}_key.pub").read_text().split()[:2]) for kind in KEY_TYPES]
-
-    def known_names(self):
-        """As known_hosts calls it: every address and the host name, on every port."""
-        return [name if port == 22 else f"[{name}]:{port}"
-                for port in self.ports for name in (self.host, *self.addresses)]
-
-    # sshd.
-
-    def sshd_start(self):
-        """Starts sshd, in the place of whatever was put there, and returns when it listens."""
-        self._sshd_launch()
-        self._sshd_wait()
-
-    def _sshd_launch(self):
-        self._stop_peers()
-        self._log_start = len(self.read_log())
-        with open(self.log, "ab") as log:
-            self._sshd = self.popen([tool("sshd"), "-D", "-e"], stdin=DEVNULL, stdout=log, stderr=STDOUT)
-
-    def _stop_peers(self):
-        for peer in self._peers:
-            peer.stop()
-        self._peers = []
-
-    def _sshd_wait(self):
-        def listens():
-            text = self.read_log()[self._log_start:]
-            if self._sshd.poll() is not None:
-                raise CloudnodesError(f"sshd on {self.name} does not start: {text.strip()}")
-            return all(re.search(rf"^Server listening on \S+ port {port}\.", text, re.M) for port in self.ports)
-
-        wait_until(listens, 10, f"sshd on {self.name} to listen")
-
-    def sshd_pids(self):
-        return [pid for pid, words in self.processes(infrastructure=True)
-                if re.match(r"(\S*/)?sshd", words)]
-
-    def sshd_stop(self, sessions=True):
-        """Kills sshd: new connections are refused.  Without sessions, running connections go on."""
-        self._sshd.kill()
-        self._sshd.wait()
-
-        def none_left():
-            pids = self.sshd_pids()
-            for pid in pids:
-                self.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
-            return not pids
-
-        if sessions:
-            wait_until(none_left, 10, f"sshd on {self.name} to end")
-
-    def sshd_restart(self):
-        self.sshd_stop()
-        self.sshd_start()
-
-    def read_log(self):
-        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
-
-    def sshd_connections(self):
-        """Peers ("address:port") of the established connections to its ports."""
-        found = []
-        for table in ("tcp", "tcp6"):
-            path = Path(f"/proc/{self.channel.host_pid}/net/{table}")
-            for line in path.read_text().splitlines()[1:] if path.exists() else ():
-                local, remote, state = line.split()[1:4]
-                if state == "01" and int(local.split(":")[1], 16) in self.ports:
-                    found.append(readable_address(remote))
-        return found
-
-    # Faults.
-
-    def down(self):
-        """Unplugs it: nothing arrives, nothing is answered, no RST.  New connections end after some 3 s without an
-        answer to ARP with "No route to host", as on any LAN."""
-        self._plug("0")
-        self._neighbour("flush to {address} dev eth0")
-
-    def blackhole(self):
-        """As down, behind a router that does not mind: new connections hang until they time out."""
-        self._plug("0")
-        self._neighbour("replace {address} lladdr {mac} dev eth0 nud permanent")
-
-    def up(self):
-        """Ends down and blackhole.  TCP tries again by its own clock: after 10 s of silence that takes some seconds."""
-        self._neighbour("flush to {address} dev eth0 nud permanent")
-        self._plug("3")
-
-    def _plug(self, port_state):
-        """Not `ip link set down`: a lost carrier takes a second to come back, a bridge port does not."""
-        self.world.bridge.as_root(["bridge", "link", "set", "dev", self.link, "state", port_state])
-
-    def _neighbour(self, command):
-        addresses = [address for address in self.addresses if self.world.has_v6 or ":" not in address]
-        lines = ("neigh " + command.format(address=address, mac=self.mac) for address in addresses)
-        self.world.controller.as_root(["ip", "-batch", "-"], "\n".join(lines) + "\n")
-
-    def freeze(self):
-        """Stops all its processes, sshd too; the kernel still accepts connections.  thaw() ends it."""
-        self.channel.call("signal", pid=-1, signal=int(signal.SIGSTOP))
-
-    def thaw(self):
-        self.channel.call("signal", pid=-1, signal=int(signal.SIGCONT))
-
-    def scripted(self, handle, then="stall", port=None):
-        """Puts a Peer in the place of sshd; sshd_start() puts it back.  handle: bytes, or a function of the
-        connection, which runs in a thread of the test."""
-        if self._sshd.poll() is None:
-            self.sshd_stop()
-        peer = Peer(self.listen(port or self.port), handle, then)
-        self._peers.append(peer)
-        return peer
-
-    def mute(self):
-        """Puts a listener in the place of sshd that accepts and says nothing."""
-        return self.scripted(b"")
-
-    def new_host_key(self, types=KEY_TYPES):
-        """Other host keys, of which known_hosts knows nothing.  Restarts sshd."""
-        for kind in KEY_TYPES:
-            for suffix in ("", ".pub") if kind in types else ():
-                (self.etc_ssh / f"ssh_host_{kind}_key{suffix}").unlink()
-        wait_for_keys(make_keys(self.etc_ssh, self.host, types))
-        self.sshd_restart()
-
-
-class Cluster(Node):
-    """One sshd with many addresses, names: what a probe takes for many nodes (of one machine)."""
-
-    def __init__(self, world, number, count, **options):
-        addresses = [f"10.0.{121 + index // 254}.{1 + index % 254}" for index in range(count)]
-        super().__init__(world, number, addresses=addresses, **options)
-        self.names = addresses
-
-
-def readable_address(text):
-    """An address of /proc/net/tcp: network order in words of the host's order."""
-    digits, port = text.split(":")
-    words = [bytes.fromhex(digits[at:at + 8]) for at in range(0, len(digits), 8)]
-    raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    address = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
-    return f"{address.removeprefix('::ffff:')}:{int(port, 16)}"

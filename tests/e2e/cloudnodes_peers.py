@@ -44,6 +44,11 @@ class Peer:
     @staticmethod
     def _send(connection, data, then):
         connection.sendall(data)
+        if then == "close":
+            # The end, and no reset, which is what close sends where something has come in that nobody has read.
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
         if then == "reset":
             # SO_LINGER with time 0: close sends RST
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

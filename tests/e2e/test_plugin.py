@@ -1,161 +1,16 @@
-"""scripts/pytest_cloudplan.py, run as the engine runs it, against the pytest-xdist of this interpreter.
-
-Nodes are directories beside the project: by popen//chdir=, or by ssh= with a program `ssh` of our own in PATH
-that runs the command here, unless a file says that the host is down.
-"""
-import json
-import os
+"""scripts/pytest_cloudplan_controller.py, run as the engine runs it (see plugin_project.py)."""
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from plugin_project import DEADLINE, Project
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "project"
-DEADLINE = 90
-
-CONFTEST = """
-import json, os
-
-def pytest_addoption(parser):
-    parser.addoption("--opt")
-
-def pytest_configure(config):
-    if hasattr(config, "workerinput"):
-        seen = {
-            "args": list(config.invocation_params.args),
-            "cwd": os.getcwd(),
-            "rootdir": str(config.rootpath),
-            "inifile": str(config.inipath),
-            "plugin": config.pluginmanager.hasplugin("pytest_cloudplan"),
-            "addopts": os.environ.get("PYTEST_ADDOPTS"),
-            "plugins": os.environ.get("PYTEST_PLUGINS"),
-        }
-        with open("seen-%s.json" % config.workerinput["workerid"], "w") as file:
-            json.dump(seen, file)
-"""
-
-TEST_X = """
-import pytest
-
-def test_data():
-    assert open("tests/data/word.txt").read() == "word"
-
-@pytest.mark.parametrize("value", ["a::b", "c"])
-def test_y(value):
-    assert value
-"""
-
-FAKE_SSH = """#!/bin/sh
-# ssh [-C] [-F FILE] [USER@]HOST COMMAND, and ssh -F FILE -O check [USER@]HOST
-case " $* " in *" -O check "*)
-    for host; do :; done
-    [ ! -e "$FAKE_SSH_DIR/${host#*@}.down" ]
-    exit ;;
-esac
-while [ $# -gt 2 ]; do shift; done
-host=${1#*@}
-[ -e "$FAKE_SSH_DIR/$host.down" ] && { echo "ssh: $host is down" >&2; exit 255; }
-if [ -e "$FAKE_SSH_DIR/$host.stalls" ]; then exec sleep 300; fi
-sh -c "$2"
-status=$?
-[ -e "$FAKE_SSH_DIR/$host.down" ] && exit 255
-exit $status
-"""
-
-
-class Project:
-    def __init__(self, tmp_path):
-        self.tmp = tmp_path
-        self.root = tmp_path / "project"
-        self.env = {}
-        for name, text in {
-            "conftest.py": CONFTEST,
-            "pytest.ini": "[pytest]\n",
-            "tests/test_x.py": TEST_X,
-            "tests/data/word.txt": "word",
-        }.items():
-            self.write(name, text)
-
-    def write(self, name, text):
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def copy(self, name):
-        """What the sync does."""
-        return shutil.copytree(self.root, self.tmp / name, dirs_exist_ok=True)
-
-    def popen(self, name):
-        return f"popen//id={name}_0//chdir={self.copy(name)}"
-
-    def ssh(self, name, index=0, python=sys.executable):
-        """A worker of the host that has this name."""
-        program = self.tmp / "bin" / "ssh"
-        if not program.exists():
-            program.parent.mkdir()
-            program.write_text(FAKE_SSH)
-            program.chmod(0o755)
-        self.env.update(PATH=f"{program.parent}:{os.environ['PATH']}", FAKE_SSH_DIR=str(self.tmp))
-        return f"ssh=ci@{name}//id={name}_{index}//chdir={self.copy(name)}//python={python}//ssh_config=none"
-
-    def start(self, tx, *args, cwd=None, preexec_fn=None, **env):
-        words = [word for spec in tx for word in ("--tx", spec)]
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        environ.update(self.env)
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
-        environ.update(PYTEST_PLUGINS="pytest_cloudplan", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1")
-        environ.update(env)
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--dist=load", *words, *map(str, args)],
-            cwd=cwd or self.root,
-            env=environ,
-            preexec_fn=preexec_fn,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, tx, *args, **kwargs):
-        process = self.start(tx, *args, **kwargs)
-        try:
-            out, err = process.communicate(timeout=DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise AssertionError("no end within the deadline:\n%s%s" % process.communicate()) from None
-        return Run(process.returncode, out, err)
-
-    def seen(self, worker):
-        """What the worker NAME_N found, in the directory of its node or, for gwN, in the root."""
-        node = worker.rpartition("_")[0]
-        return json.loads((self.tmp / (node or "project") / f"seen-{worker}.json").read_text())
-
-    def workers(self):
-        """Names of all that have seen something."""
-        return sorted(path.stem.partition("-")[2] for path in self.tmp.glob("*/seen-*.json"))
-
-
-class Run:
-    def __init__(self, status, out, err):
-        self.status, self.out, self.err = status, out, err
-
-    def __repr__(self):
-        return f"status {self.status}\n{self.out}\n{self.err}"
-
-    @property
-    def lines(self):
-        return [line for line in self.out.splitlines() if line.startswith("cloudplan: ")]
-
-    def counts(self):
-        """{"passed": 3, ...} of the last line."""
-        last = self.out.strip().splitlines()[-1]
-        return {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+)", last.split(" in ")[0])}
 
 
 @pytest.fixture
@@ -172,7 +27,7 @@ def test_dead_host_is_dropped(project):
     dead = f"ssh=nosuchuser@127.0.0.1//id=dead_0//chdir=x//python=python3//ssh_config={config}"
     run = project.run([dead, project.popen("a")], "tests")
     assert run.status == 0, run
-    assert run.lines == ["cloudplan: dead_0 did not start: ssh could not reach it; going on without it"]
+    assert run.lines == ["cloudplan: dead_0 (127.0.0.1) did not start: ssh could not reach it; going on without it"]
     assert run.counts() == {"passed": 3}
 
 
@@ -216,11 +71,11 @@ def test_host_that_stalls(project):
     """The time for a start is cut short here: one minute of it is too long for a test."""
     project.write(
         "short.py",
-        "import os, pytest_cloudplan\npytest_cloudplan.START_SECONDS = 5\ndel os.environ['PYTEST_PLUGINS']\n",
+        "import os, pytest_cloudplan_gateways\npytest_cloudplan_gateways.START_SECONDS = 5\ndel os.environ['PYTEST_PLUGINS']\n",
     )
     tx = [project.ssh("a"), project.ssh("b")]
     (project.tmp / "a.stalls").touch()
-    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan,short")
+    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan_controller,short")
     assert run.status == 0, run
     assert run.lines == ["cloudplan: a_0 did not start: no answer within 5 s; going on without it"]
 
@@ -487,7 +342,7 @@ def test_silent_and_absent_from_workers(project):
 
 def test_other_plugins_of_the_environment_stay(project):
     project.write("other.py", "import os\n")
-    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="other,pytest_cloudplan")
+    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="other,pytest_cloudplan_controller")
     assert run.status == 0, run
     assert project.seen("a_0")["plugins"] == "other"
 

@@ -675,6 +675,45 @@ static void test_death_of_parent(void **state)
     close(lifeline[0]);
 }
 
+static unsigned ticks;
+
+static void count_tick(void *arg)
+{
+    assert_ptr_equal(arg, dir);
+    ticks++;
+    child_events_clear(); /* a tick that waits does not tick itself */
+}
+
+/* While something waits without a time limit, from any loop. */
+static void test_tick(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    assert_int_equal(child_init(&err), 0);
+    child_events_clear();
+    ticks = 0;
+    child_tick(count_tick, dir, 40);
+    child_events_clear();
+    assert_int_equal(ticks, 0); /* not before its time */
+    while (ticks < 3) {
+        assert_true(readable(child_events_fd(), DEADLINE_MS));
+        child_events_clear();
+    }
+    assert_int_equal(child_signal(), 0); /* no terminating signal */
+    assert_int_equal(child_signal_count(), 0);
+    const char *const argv[] = {"sh", "-c", "exec sleep 0.2", NULL};
+    struct child child = CHILD_INIT;
+    assert_int_equal(child_start(&child, &(struct child_spec){.argv = argv}, &err), 0);
+    unsigned before = ticks;
+    assert_true(child_wait(&child, -1));
+    assert_true(ticks > before);
+    child_tick(NULL, NULL, 0);
+    before = ticks;
+    child_events_clear();
+    assert_false(readable(child_events_fd(), 100));
+    assert_int_equal(ticks, before);
+}
+
 static int make_dir(void **state)
 {
     (void)state;
@@ -711,6 +750,7 @@ int main(void)
         cmocka_unit_test(test_capture_fails),
         cmocka_unit_test(test_capture_grandchild),
         cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_tick),
         cmocka_unit_test(test_closed_streams),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_inherited_dispositions),

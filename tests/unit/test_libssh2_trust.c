@@ -93,7 +93,7 @@ static void test_algorithms(void **state)
     };
     LIBSSH2_SESSION *session = libssh2_session_init();
     assert_null(trust_algorithms(session, &conf, host));
-    conf.ciphers = "chacha20-poly1305@openssh.com";
+    conf.ciphers = "aes128-of-mars"; /* one that no release of libssh2 has */
     assert_string_equal(trust_algorithms(session, &conf, host), "cipher");
     conf.ciphers = "aes128-ctr";
     conf.macs = "";

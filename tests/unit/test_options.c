@@ -164,7 +164,7 @@ static void test_defaults(void **state)
     assert_false(options.format_given || options.quiet || options.help || options.version);
     assert_int_equal(options.verbose, 0);
     assert_int_equal(options.source_count, 0);
-    assert_true(!options.python && !options.chdir && !options.virtualenv && !options.dist);
+    assert_true(!*options.pythons && !options.chdir && !options.virtualenv && !options.dist);
     assert_true(options.policy.mem_per_process == 0 && options.policy.mem_reserve == 0);
     assert_true(options.policy.max_processes == 0 && options.policy.min_processes == 0);
     assert_int_equal(options.probe_timeout, 10);
@@ -190,7 +190,8 @@ static void test_values(void **state)
                                             "--dist=worksteal", NULL},
                            &err),
                      0);
-    assert_string_equal(options.python, "pypy3");
+    assert_string_equal(options.pythons[0], "pypy3");
+    assert_null(options.pythons[1]);
     assert_string_equal(options.chdir, "work/x");
     assert_string_equal(options.virtualenv, "v");
     assert_true(options.format == FORMAT_TX && options.format_given);
@@ -325,6 +326,111 @@ static void test_help_text(void **state)
     free(help);
 }
 
+static int apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err)
+{
+    *err = (struct error)ERROR_INIT;
+    return options_apply(options, name, value, origin, err);
+}
+
+static void test_apply_bad(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *origin;
+        int status;
+        const char *text;
+    } cases[] = {
+        {"cloud-nonsense", "1", "tox.ini", STATUS_DATA, "tox.ini: --cloud-nonsense: unknown option"},
+        {"cloud-mem-per-process", NULL, "tox.ini", STATUS_DATA, "tox.ini: --cloud-mem-per-process: needs a value"},
+        {"cloud-ship-pytest", "yes", "tox.ini", STATUS_DATA, "tox.ini: --cloud-ship-pytest: takes no value"},
+        {"cloud-mem-per-process", "1 GB", "setup.cfg", STATUS_DATA,
+         "setup.cfg: --cloud-mem-per-process=1 GB: not a whole number of MiB"},
+        {"cloud-mem-per-process", "x", "", STATUS_USAGE, "--cloud-mem-per-process=x: not a whole number of MiB"},
+        {"cloud-probe-timeout", "0", "pytest.ini", STATUS_DATA,
+         "pytest.ini: --cloud-probe-timeout=0: not a number from 1 to 3600"},
+        {"cloud-chdir", "", "pytest.ini", STATUS_DATA, "pytest.ini: --cloud-chdir: needs a value, --cloud-chdir=DIR"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct options options;
+        struct line line;
+        struct error err;
+        assert_int_equal(parse(&options, &line, (const char *[]){NULL}, &err), 0);
+        assert_int_equal(apply(&options, cases[i].name, cases[i].value, cases[i].origin, &err), -1);
+        assert_int_equal(err.status, cases[i].status);
+        assert_string_equal(err.text, cases[i].text);
+        options_clear(&options);
+    }
+}
+
+/* What was typed wins; lists of directories, patterns and xspecs add up; nodes are one group. */
+static void test_apply(void **state)
+{
+    (void)state;
+    struct options options;
+    struct line line;
+    struct error err;
+    assert_int_equal(parse(&options, &line,
+                           (const char *[]){"--cloud-mem-per-process=5", "--rsyncdir=a", "--cloud-nodes=x y", NULL}, &err), 0);
+    assert_int_equal(apply(&options, "cloud-mem-per-process", "7", "tox.ini", &err), 0);
+    assert_int_equal(apply(&options, "cloud-mem-per-process", "not even a number", "tox.ini", &err), 0);
+    assert_true(options.policy.mem_per_process == 5u << 20);
+    assert_int_equal(apply(&options, "cloud-max-processes", "3", "tox.ini", &err), 0);
+    assert_int_equal(options.policy.max_processes, 3);
+    assert_int_equal(apply(&options, "rsyncdir", "b", "tox.ini", &err), 0);
+    assert_string_equal(options.rsyncdirs[0], "a");
+    assert_string_equal(options.rsyncdirs[1], "b");
+    assert_null(options.rsyncdirs[2]);
+    assert_int_equal(apply(&options, "cloud-node", "z", "tox.ini", &err), 0);
+    assert_int_equal(options.source_count, 1);
+    assert_int_equal(apply(&options, "cloud-ship-pytest", NULL, "tox.ini", &err), 0);
+    assert_true(options.ship_pytest);
+    for (int i = 0; i < 20; i++) /* more than the command line had words */
+        assert_int_equal(apply(&options, "cloud-develop-egg", "e", "tox.ini", &err), 0);
+    assert_string_equal(options.develop_eggs[19], "e");
+    assert_null(options.develop_eggs[20]);
+    options_clear(&options);
+
+    assert_int_equal(parse(&options, &line, (const char *[]){NULL}, &err), 0);
+    assert_int_equal(apply(&options, "cloud-nodes", "x y", "tox.ini", &err), 0);
+    assert_int_equal(apply(&options, "cloud-node", "z", "tox.ini", &err), 0);
+    assert_int_equal(options.source_count, 2);
+    assert_true(options.sources[0].kind == SOURCE_NODES && options.sources[1].kind == SOURCE_NODE);
+    options_clear(&options);
+}
+
+static void test_check(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[WORDS_MAX];
+        const char *dist, *text; /* text NULL: good */
+    } cases[] = {
+        {{"--cloud-python=a", "--cloud-python=b"}, NULL,
+         "--cloud-python=b: a second interpreter is for --dist=each alone: name one, or add --dist=each"},
+        {{"--cloud-python=a", "--cloud-python=b"}, "load",
+         "--cloud-python=b: a second interpreter is for --dist=each alone: name one, or add --dist=each"},
+        {{"--cloud-python=a", "--cloud-python=b"}, "each", NULL},
+        {{"--cloud-python=1", "--cloud-python=2", "--cloud-python=3", "--cloud-python=4", "--cloud-python=5",
+          "--cloud-python=6", "--cloud-python=7", "--cloud-python=8", "--cloud-python=9"}, "each",
+         "--cloud-python: at most 8 interpreters"},
+        {{"plan", "--watch"}, NULL, "--watch: only run has something to run again; leave out plan"},
+        {{"--watch"}, "each", "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
+        {{"--watch"}, "load", NULL},
+        {{"--cloud-ship-plugin=p"}, NULL, "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
+        {{"--cloud-ship-plugin=p", "--cloud-ship-pytest"}, NULL, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct options options;
+        struct line line;
+        struct error err;
+        assert_int_equal(parse(&options, &line, cases[i].words, &err), 0);
+        assert_int_equal(options_check(&options, cases[i].dist, &err), cases[i].text ? -1 : 0);
+        assert_string_equal(err.text, cases[i].text ? cases[i].text : "");
+        assert_int_equal(err.status, cases[i].text ? STATUS_USAGE : 0);
+        options_clear(&options);
+    }
+}
+
 static void test_no_words_at_all(void **state)
 {
     (void)state;
@@ -352,6 +458,18 @@ static void test_no_memory(void **state)
     }
     alloc_fail_at(0);
     for (ALLOC_EACH(n)) {
+        struct line line;
+        struct options options;
+        struct error err;
+        assert_int_equal(parse(&options, &line, (const char *[]){NULL}, &err), 0);
+        alloc_fail_at(n);
+        int result = options_apply(&options, "cloud-node", "a", "tox.ini", &err) || options_apply(&options, "tx", "b", "", &err);
+        assert_int_equal(result, alloc_has_failed());
+        assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
+        options_clear(&options);
+    }
+    alloc_fail_at(0);
+    for (ALLOC_EACH(n)) {
         alloc_fail_at(n);
         char *help = options_help();
         assert_true(alloc_has_failed() == !help);
@@ -372,6 +490,9 @@ int main(void)
         cmocka_unit_test(test_posixly_correct),
         cmocka_unit_test(test_help_and_version),
         cmocka_unit_test(test_help_text),
+        cmocka_unit_test(test_apply_bad),
+        cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_check),
         cmocka_unit_test(test_no_words_at_all),
         cmocka_unit_test(test_no_memory),
     };

@@ -101,7 +101,8 @@ static int find(const char *dir, const char *virtualenv, const char *python)
 {
     project_clear(&project);
     err = (struct error)ERROR_INIT;
-    return project_find(&project, dir, virtualenv, python, &err);
+    const char *const pythons[] = {python, NULL};
+    return project_find(&project, dir, virtualenv, pythons, &err);
 }
 
 static void assert_refused(const char *text)
@@ -233,8 +234,8 @@ static void assert_pythons(const char *venv, const char *place, const char *remo
         assert_null(project.venv);
         assert_null(project.venv_remote);
     }
-    assert_string_equal(project.remote_python, remote);
-    assert_string_equal(project.probe_python, probe);
+    assert_string_equal(project.remote_pythons[0], remote);
+    assert_string_equal(project.probe_pythons[0], probe);
     assert_string_equal(project.local_python, local);
 }
 
@@ -390,9 +391,123 @@ static void test_copied_virtualenv(void **state)
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         make_copied_virtualenv("venv", good[i]);
         assert_int_equal(find("w", NULL, NULL), 0);
-        assert_string_equal(project.probe_python, "/opt/bin/python3");
-        assert_string_equal(project.remote_python, "w/venv/bin/python3");
+        assert_string_equal(project.probe_pythons[0], "/opt/bin/python3");
+        assert_string_equal(project.remote_pythons[0], "w/venv/bin/python3");
     }
+}
+
+static void test_several_pythons(void **state)
+{
+    (void)state;
+    const char *const pythons[] = {"python3.9", "/opt/python3", NULL};
+    assert_int_equal(project_find(&project, "w", NULL, pythons, &err), 0);
+    assert_string_equal(project.remote_pythons[0], "python3.9");
+    assert_string_equal(project.probe_pythons[1], "/opt/python3");
+    assert_null(project.remote_pythons[2]);
+    assert_null(project.probe_pythons[2]);
+    assert_false(project.venv_used);
+    assert_null(project.venv_version);
+    assert_string_equal(project.local_python, "python3");
+    project_clear(&project);
+
+    make_virtualenv("venv");
+    const char *const mixed[] = {"/opt/python3", "python3", NULL};
+    assert_int_equal(project_find(&project, "w", NULL, mixed, &err), 0);
+    assert_string_equal(project.remote_pythons[0], "/opt/python3");
+    assert_string_equal(project.remote_pythons[1], "w/venv/bin/python3");
+    assert_string_equal(project.probe_pythons[1], base);
+    assert_false(project.venv_used);
+    project_clear(&project);
+
+    const char *const bad_second[] = {"python3", "a b", NULL};
+    assert_int_equal(project_find(&project, "w", NULL, bad_second, &err), -1);
+    assert_refused("--cloud-python=a b: ");
+}
+
+static void test_virtualenv_version(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *cfg, *version;
+    } cases[] = {
+        {"home = /opt/bin\n", NULL},
+        {"home = /opt/bin\nversion = nonsense\n", NULL},
+        {"home = /opt/bin\nversion = 3\n", NULL},
+        {"home = /opt/bin\nversion = 3.11.2\n", "3.11"},
+        {"home = /opt/bin\nversion_info = 3.9.18.final.0\n", "3.9"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        make_copied_virtualenv("venv", cases[i].cfg);
+        assert_int_equal(find("w", NULL, NULL), 0);
+        assert_true(project.venv_used);
+        assert_string_equal(project.python_name, "python3");
+        if (cases[i].version)
+            assert_string_equal(project.venv_version, cases[i].version);
+        else
+            assert_null(project.venv_version);
+    }
+}
+
+/* pytest itself has started cloudplan, and says which interpreter it is. */
+static void test_python_of_pytest(void **state)
+{
+    (void)state;
+    setenv("CLOUDPLAN_PYTHON", "/opt/python3.12", 1);
+    assert_int_equal(find("w", NULL, NULL), 0);
+    assert_pythons(NULL, NULL, "python3", "python3", "/opt/python3.12");
+    make_virtualenv("venv");
+    assert_int_equal(find("w", NULL, NULL), 0);
+    assert_pythons(at("%s/venv", root), "venv", "w/venv/bin/python3", base, "/opt/python3.12");
+    unsetenv("CLOUDPLAN_PYTHON");
+}
+
+static void test_eggs(void **state)
+{
+    (void)state;
+    char *egg = NULL;
+    make_dirs(at("%s/egg", root));
+    make_dirs(at("%s/home/other", world));
+    make_file(at("%s/home/other/setup.py", world), "", 0644);
+    assert_int_equal(symlink(at("%s/home/other", world), at("%s/link", root)), 0);
+    assert_int_equal(find("w", NULL, NULL), 0);
+    static const struct {
+        const char *egg, *why;
+    } bad[] = {
+        {"nowhere", "--cloud-develop-egg=nowhere: No such file or directory"},
+        {"..", "--cloud-develop-egg=..: lies outside the project "},
+        {"link", "--cloud-develop-egg=link: lies outside the project "},
+        {"egg", "--cloud-develop-egg=egg: no package, there is neither a setup.py nor a pyproject.toml in it"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        err = (struct error)ERROR_INIT;
+        assert_int_equal(project_egg(&project, bad[i].egg, &egg, &err), -1);
+        assert_int_equal(err.status, STATUS_USAGE);
+        assert_non_null(strstr(err.text, bad[i].why));
+        assert_null(egg);
+    }
+    make_file("egg/setup.py", "", 0644);
+    make_file("pyproject.toml", "", 0644);
+    err = (struct error)ERROR_INIT;
+    assert_int_equal(project_egg(&project, "egg", &egg, &err), -1);
+    assert_non_null(strstr(err.text, "--cloud-develop-egg=egg: needs a virtualenv to be installed in"));
+
+    make_virtualenv("venv");
+    assert_int_equal(find("w", NULL, NULL), 0);
+    assert_int_equal(project_egg(&project, "./egg/", &egg, &err), 0);
+    assert_string_equal(egg, "egg");
+    free(egg);
+    assert_int_equal(project_egg(&project, ".", &egg, &err), 0);
+    assert_string_equal(egg, ".");
+    free(egg);
+    for (ALLOC_EACH(n)) {
+        err = (struct error)ERROR_INIT;
+        alloc_fail_at(n);
+        int result = project_egg(&project, "egg", &egg, &err);
+        assert_int_equal(result, alloc_has_failed() ? -1 : 0);
+        assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
+        free(egg);
+    }
+    alloc_fail_at(0);
 }
 
 static void test_no_memory(void **state)
@@ -409,7 +524,8 @@ static void test_no_memory(void **state)
             project_clear(&project);
             err = (struct error)ERROR_INIT;
             alloc_fail_at(n);
-            int result = project_find(&project, calls[i].chdir, calls[i].venv, calls[i].python, &err);
+            const char *const pythons[] = {calls[i].python, calls[i].python ? "python3" : NULL, NULL};
+            int result = project_find(&project, calls[i].chdir, calls[i].venv, pythons, &err);
             assert_int_equal(result, alloc_has_failed() ? -1 : 0);
             assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         }
@@ -432,6 +548,10 @@ int main(void)
         TEST(test_bad_virtualenvs),
         TEST(test_virtualenv_elsewhere),
         TEST(test_copied_virtualenv),
+        TEST(test_several_pythons),
+        TEST(test_virtualenv_version),
+        TEST(test_python_of_pytest),
+        TEST(test_eggs),
         TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

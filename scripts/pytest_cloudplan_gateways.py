@@ -1,0 +1,365 @@
+"""The workers of a session: which xspecs make sense, where each worker runs, how it is started and replaced.
+
+All are started side by side, and one that does not start costs itself alone.  Everything here leans on execnet's
+Group.makegateway(); where another internal of execnet is of use, its absence makes a failure slower to
+see, nothing else.
+"""
+import copy
+import importlib
+import inspect
+import queue
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import execnet
+import pytest
+
+import pytest_cloudplan_worker
+
+STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
+STARTS_AT_ONCE = 32
+START_SECONDS = 60  # for one worker, from its ssh to its answer
+RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
+UNREACHED = "ssh could not reach it"
+TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
+
+
+# What an xspec says
+
+
+def startable(spec):
+    """Others (via=) depend on gateways that xdist makes in an order of its own."""
+    return bool(spec.popen or spec.ssh or spec.socket) and not spec.via and not spec.installvia
+
+
+def shares_directory(spec):
+    """Whether the worker runs in the controller's own directory."""
+    return bool(spec.popen) and not spec.chdir and not spec.via
+
+
+def has_copy(spec):
+    """Whether the worker's directory is a copy of the root, made by cloudplan: ssh_config= is its own.  What the
+    user typed beside it has no copy that cloudplan knows of."""
+    return bool(spec.ssh_config or spec.popen) and not spec.via
+
+
+def place(spec, group=()):
+    """The node of a worker: HOST or, with a port that was typed, HOST:PORT; "localhost" for this machine."""
+    if spec.ssh:
+        words = str(spec.ssh).split() or ["?"]
+        port = words[words.index("-p") + 1 : -1][:1] if "-p" in words else []
+        return ":".join([words[-1].rpartition("@")[2]] + port)
+    through = spec.via or spec.installvia
+    if through:
+        masters = [gateway.spec for gateway in group if gateway.id == through and gateway.spec is not spec]
+        return place(masters[0], group) if masters else str(through)
+    return "localhost" if spec.popen else str(spec.vagrant_ssh or spec.socket)
+
+
+def parse(word):
+    """The xspecs of one --tx, [NUM*]XSPEC, or UsageError."""
+    number, text = re.fullmatch(r"(?:\s*([+-]?\d+)\s*\*)?(.*)", word, re.DOTALL).groups()
+    try:
+        specs = [execnet.XSpec(text) for _ in range(int(number or 1))]
+    except IndexError:
+        raise refusal(word, "a part of it is empty") from None
+    except (AttributeError, ValueError) as error:
+        raise refusal(word, str(error)) from None
+    for spec in specs:
+        check(word, spec)
+    return specs
+
+
+def refusal(word, reason):
+    clean = "".join(c if c.isprintable() else "?" for c in "--tx=%s: %s" % (word, reason))
+    return pytest.UsageError("cloudplan: " + clean)
+
+
+def check(word, spec):
+    """What execnet would find out one by one, with workers running already."""
+    kinds = [name for name in TYPES if getattr(spec, name, None)]
+    if not kinds:
+        raise refusal(word, "it names no way to a worker: popen, ssh=[USER@]HOST or socket=HOST:PORT")
+    for name in kinds[:1] + ["id", "via", "installvia", "chdir", "python"]:
+        if name != "popen" and getattr(spec, name, None) is True:
+            raise refusal(word, "%s= has no value" % name)
+    if spec.nice and not str(spec.nice).lstrip("+-").isdigit():
+        raise refusal(word, "nice=%s is not a number" % spec.nice)
+    if kinds[0] == "socket":
+        host, colon, port = str(spec.socket).partition(":")
+        if not spec.installvia and not (host and port.isdigit() and 0 < int(port) < 65536):
+            raise refusal(word, "socket=HOST:PORT is needed, with a name or an IPv4 address")
+        for name in "python", "via":
+            if getattr(spec, name, None):
+                raise refusal(word, "%s= does not go together with socket=" % name)
+
+
+def check_all(tx, px):
+    """UsageError for the first --tx that cannot be started, before any worker runs."""
+    ids = {part[3:] for word in px for part in word.split("//") if part.startswith("id=")}
+    automatic = 0
+    for word in tx:
+        for spec in parse(word):
+            if spec.id is None:
+                spec.id = "gw%d" % automatic  # as execnet numbers them
+                automatic += 1
+            if spec.id in ids:
+                raise refusal(word, "the id %s is used twice" % spec.id)
+            for name in spec.via, spec.installvia:
+                if name and name not in ids:
+                    raise refusal(word, "no --tx before it has the id %s" % name)
+            ids.add(spec.id)
+
+
+# Preparing workers
+
+
+def plugin_source():
+    """The text of the plugin pytest_cloudplan where this pytest has it."""
+    try:
+        return inspect.getsource(sys.modules["pytest_cloudplan"])
+    except (KeyError, OSError, TypeError):
+        return None
+
+
+# Read once: inspect's cache of lines is not made for many threads.
+WORKER_SOURCE = inspect.getsource(pytest_cloudplan_worker)
+
+
+def prepare(gateway, plugin):
+    """Runs pytest_cloudplan_worker.py there; StartError where its Python is of no use."""
+    spec = gateway.spec
+    channel = gateway.remote_exec(WORKER_SOURCE)
+    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin})
+    missing = channel.receive()
+    channel.waitclose()
+    if missing:
+        raise StartError("its Python (%s) has no module %s" % (spec.python or "python", ", ".join(missing)))
+
+
+# Starting them
+
+
+class StartError(Exception):
+    """One line: why a worker did not start."""
+
+
+class Gateways:
+    """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
+
+    def __init__(self, group, say, may_move=True):
+        self.group = group
+        self.say = say
+        self.may_move = may_move  # whether a worker may be replaced on another host
+        self.plugin = plugin_source()
+        self.ready = {}  # spec.id: gateway
+        self.prepared = set()  # ids
+        self.connections = {}  # id(spec): execnet's IO, with the local process or the socket behind it
+        self.group_makegateway = group.makegateway
+        group.makegateway = self.makegateway
+        for name in "execnet.gateway_io", "execnet.gateway_socket":
+            self.record_connections(name)
+
+    def record_connections(self, name):
+        try:
+            module = importlib.import_module(name)
+            create_io = module.create_io
+        except (ImportError, AttributeError):
+            return
+
+        def recording_create_io(spec, *args, **kwargs):
+            io = create_io(spec, *args, **kwargs)
+            self.connections[id(spec)] = io
+            return io
+
+        module.create_io = recording_create_io
+
+    def popen(self, spec):
+        return getattr(self.connections.get(id(spec)), "popen", None)
+
+    def cut(self, spec):
+        """Ends the worker's stream, which wakes the thread that reads it."""
+        popen = self.popen(spec)
+        if popen is not None:
+            popen.kill()
+        sock = getattr(self.connections.get(id(spec)), "sock", None)
+        if sock is not None:
+            try:
+                sock.shutdown(2)
+            except OSError:
+                pass
+
+    def start(self, spec):
+        """A gateway that has answered, or StartError."""
+        if not spec.socket:
+            return self.start_here(spec)
+        # Nothing can wake a thread that waits for a connection: it is left alone, and undoes what comes of it.
+        answer = queue.Queue()
+
+        def work():
+            try:
+                answer.put((self.start_here(spec), None))
+            except StartError as error:
+                answer.put((None, error))
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            gateway, error = answer.get(timeout=START_SECONDS + 1)
+        except queue.Empty:
+            raise StartError("no answer within %d s" % START_SECONDS) from None
+        if error:
+            raise error
+        return gateway
+
+    def start_here(self, spec):
+        overdue = threading.Event()
+
+        def end():
+            overdue.set()
+            self.cut(spec)
+
+        timer = threading.Timer(START_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            gateway = self.group_makegateway(spec)
+            prepare(gateway, self.plugin)
+            if overdue.is_set():
+                raise StartError("too late")
+            self.prepared.add(gateway.id)
+            return gateway
+        except Exception as error:
+            # execnet registers a gateway before it is of use: its id must be free again.
+            for gateway in self.group:
+                if gateway.spec is spec:
+                    gateway.exit()
+            if overdue.is_set():
+                raise StartError("no answer within %d s" % START_SECONDS) from error
+            raise StartError(self.reason(spec, error)) from error
+        finally:
+            timer.cancel()
+            self.connections.pop(id(spec), None)
+
+    def start_with_patience(self, spec):
+        """As start(). Sessions beyond sshd's MaxSessions connect anew, all at once, and sshd closes some of
+        so many unauthenticated connections (MaxStartups): while the host's master lives they are worth more tries."""
+        for pause in RETRY_PAUSES:
+            try:
+                return self.start(spec)
+            except StartError as error:
+                if str(error) != UNREACHED or not spec.ssh_config or self.is_lost(spec):
+                    raise
+            time.sleep(pause * (1 + random.random()))
+        return self.start(spec)
+
+    def reason(self, spec, error):
+        if isinstance(error, StartError):
+            return str(error)
+        popen = self.popen(spec)
+        try:
+            status = popen.wait(5) if popen is not None and isinstance(error, (EOFError, OSError)) else None
+        except subprocess.TimeoutExpired:
+            status = None
+        if spec.socket and type(error).__name__ == "HostNotFound":
+            return re.sub(r"^\[Errno [^]]*\] ", "", str(error.__cause__ or error))
+        if spec.socket and isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        if spec.socket and isinstance(error, EOFError):
+            return "the server closed the connection"
+        if type(error).__name__ == "HostNotFound" or (spec.ssh and status == 255):
+            return UNREACHED
+        if status:
+            return "its Python (%s) ended with status %d" % (spec.python or "python", status)
+        # The far side's traceback ends with the exception itself.
+        lines = str(error).strip().splitlines()
+        return lines[-1] if lines else type(error).__name__
+
+    def start_all(self, specs):
+        """Starts all; returns [(spec, reason)] of those that failed, in the order of specs."""
+        todo, done, failures = queue.Queue(), queue.Queue(), {}
+        for spec in specs:
+            todo.put(spec)
+
+        def work():
+            while True:
+                try:
+                    spec = todo.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    self.ready[spec.id] = self.start_with_patience(spec)
+                except BaseException as error:
+                    failures[id(spec)] = str(error)
+                done.put(spec)
+
+        for _ in range(min(STARTS_AT_ONCE, len(specs))):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in specs:
+            done.get()
+        return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
+
+    def prepare_late(self, gateway):
+        """For those that xdist has made by itself.  What goes wrong here goes wrong again in xdist's own code,
+        which knows what to do."""
+        if gateway.id in self.prepared:
+            return
+        self.prepared.add(gateway.id)
+        try:
+            prepare(gateway, self.plugin)
+        except Exception as error:
+            self.say("%s: %s" % (gateway.id, self.reason(gateway.spec, error)))
+
+    @staticmethod
+    def is_lost(spec):
+        """Whether the control master that cloudplan keeps for the host is gone. Without one ssh would connect
+        anew, and wait for a host that may be dead."""
+        if not spec.ssh or not spec.ssh_config:
+            return False
+        check = ["ssh", "-F", str(spec.ssh_config), "-O", "check"] + spec.ssh.split()
+        try:
+            return subprocess.run(check, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL, timeout=5).returncode != 0
+        except (OSError, subprocess.TimeoutExpired):
+            return True
+
+    def makegateway(self, spec=None):
+        """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker
+        that died; where its host died with it, on another host."""
+        if spec is None or not startable(spec):
+            return self.group_makegateway(spec)
+        if spec.id in self.ready:
+            return self.ready.pop(spec.id)
+        try:
+            if self.is_lost(spec):
+                raise StartError("its connection is lost")
+            return self.start(spec)
+        except StartError as error:
+            failure = error
+        if not self.may_move:
+            raise failure
+        return self.move(spec, failure)
+
+    def move(self, spec, failure):
+        """A gateway where another worker lives.  A socket server has room for one only."""
+        living = [gateway.spec for gateway in self.group
+                  if gateway.hasreceiver() and startable(gateway.spec) and not gateway.spec.socket]
+        for name, _ in reversed(Counter(map(place, living)).most_common()):
+            if name == place(spec):
+                continue
+            other = copy.copy(next(living_spec for living_spec in living if place(living_spec) == name))
+            other.id = spec.id
+            try:
+                if self.is_lost(other):
+                    continue
+                gateway = self.start(other)
+            except StartError:
+                continue
+            self.say("%s could not be replaced where it ran (%s); its successor runs on %s" % (
+                spec.ssh or spec.socket or "a local worker", failure, other.ssh or "this machine"))
+            return gateway
+        pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)

@@ -1,0 +1,99 @@
+"""What every worker does before pytest-xdist's own code: execnet sends this file and runs it there.
+
+The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
+environment variables that the xspec sets, "plugin": the source of pytest_cloudplan.py or None}.  The answer is
+the list of the modules that a worker needs and that its Python does not have.
+
+* Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
+  interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
+* What cloudplan shipped (CHDIR/cloudplan-site) comes before what is installed there.
+* pytest_cloudplan is there even where it is not installed: pytest reads the project's addopts again on every
+  worker, --cloud-... and cloud_... among them.  Where it is installed, this one is the one that is imported,
+  and pytest registers a name only once.
+"""
+import os
+import sys
+import types
+from importlib.util import find_spec
+
+NEEDED = ("pytest", "xdist", "execnet")
+SITE = "cloudplan-site"
+PLUGIN = "pytest_cloudplan"
+LOADER = "cloudplan_worker"
+
+
+def find_commands(environ, kept):
+    """PATH and VIRTUAL_ENV as the interpreter's own commands need them."""
+    path = environ.get("PATH") or os.defpath
+    words = path.split(os.pathsep)
+    if sys.prefix != sys.base_prefix:
+        own = os.path.join(sys.prefix, "bin")
+        # In PATH already, and no other virtualenv active: the user's own order.
+        if own in words and environ.get("VIRTUAL_ENV", sys.prefix) == sys.prefix:
+            words = []
+        path = own + os.pathsep + path
+        if "VIRTUAL_ENV" not in kept:
+            environ["VIRTUAL_ENV"] = sys.prefix
+    else:
+        own = os.path.dirname(sys.executable or "")
+        if not own or own in words:
+            words = []
+        path += os.pathsep + own
+    if words and "PATH" not in kept:
+        environ["PATH"] = path
+
+
+def find_shipped(environ):
+    site = os.path.join(os.getcwd(), SITE)
+    if os.path.isdir(site):
+        sys.path.insert(0, site)
+        others = environ.get("PYTHONPATH")
+        environ["PYTHONPATH"] = site + os.pathsep + others if others else site
+
+
+def make_module(name, source):
+    module = types.ModuleType(name)
+    module.__file__ = os.path.join("<cloudplan>", name + ".py")
+    sys.modules[name] = module
+    try:
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    # pytest warns of a plugin that was imported before it could rewrite its assertions.
+    module.__doc__ = (module.__doc__ or "") + "\nPYTEST_DONT_REWRITE"
+    return module
+
+
+def leave_plugins():
+    """Child processes of the tests shall not look for a module that exists in this process alone."""
+    rest = [name for name in os.environ.get("PYTEST_PLUGINS", "").split(",") if name not in ("", LOADER)]
+    if rest:
+        os.environ["PYTEST_PLUGINS"] = ",".join(rest)
+    else:
+        os.environ.pop("PYTEST_PLUGINS", None)
+
+
+def add_plugin(source):
+    """Makes pytest load the plugin from memory, by way of a second one that then removes the traces."""
+    os.environ["CLOUDPLAN_ENGINE"] = "1"  # it shall only know its options
+    try:
+        make_module(PLUGIN, source)
+    finally:
+        os.environ.pop("CLOUDPLAN_ENGINE", None)
+    loader = make_module(LOADER, "pytest_plugins = [%r]" % PLUGIN)
+    loader.pytest_addhooks = leave_plugins  # called as soon as pytest has it
+    others = os.environ.get("PYTEST_PLUGINS")
+    os.environ["PYTEST_PLUGINS"] = others + "," + LOADER if others else LOADER
+
+
+if __name__ == "__channelexec__":
+    controller = globals()["channel"]
+    order = controller.receive()
+    find_commands(os.environ, order["kept"])
+    if not order["local"]:
+        find_shipped(os.environ)
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if order["plugin"] and not missing:
+        add_plugin(order["plugin"])
+    controller.send(missing)

@@ -1,0 +1,387 @@
+/* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it is
+ * read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
+ */
+#include "settings.h"
+
+#include "child.h"
+#include "engine.h"
+#include "plugin.h"
+#include "rundir.h"
+#include "xspec.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WORDS_MAX 8192
+#define ANSWER_MAX (16 * 1024 * 1024)
+#define MENTION_MAX (1024 * 1024) /* no ini file is longer */
+
+struct settings_query {
+    const char *python; /* borrowed */
+    char *file, *site;  /* paths */
+    struct child child;
+    long long deadline;
+    char words[WORDS_MAX];
+    size_t words_len;
+    void *document;
+    struct settings settings;
+};
+
+/* Whether a file holds one of the words, which pytest could not do without. */
+static bool mentions(const char *dir, const char *name)
+{
+    static const char *const words[] = {"cloud_", "--cloud-", "rsyncdir", "rsyncignore", "pytest_option_tx"};
+    char *path = path_join(dir, name);
+    FILE *file = path ? fopen(path, "re") : NULL;
+    free(path);
+    if (!file)
+        return false;
+    char *text = malloc(MENTION_MAX);
+    size_t len = text ? fread(text, 1, MENTION_MAX, file) : 0;
+    bool found = false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        found = found || (len && memmem(text, len, words[i], strlen(words[i])));
+    free(text);
+    fclose(file);
+    return found;
+}
+
+bool settings_mentioned(const char *dir)
+{
+    static const char *const names[] = {"pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml",
+                                        "tox.ini",    "setup.cfg",   "conftest.py"};
+    const char *addopts = getenv("PYTEST_ADDOPTS");
+    if (addopts && strstr(addopts, "--cloud-"))
+        return true;
+    char *up = strdup(dir);
+    bool found = !up; /* without memory: ask, and fail there */
+    while (up && !found) {
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            found = found || mentions(*up ? up : "/", names[i]);
+        char *slash = strrchr(up, '/');
+        if (!slash)
+            break;
+        *slash = '\0';
+    }
+    free(up);
+    return found;
+}
+
+/* "NAME=A B C"; NULL without memory. */
+static char *assign_words(const char *name, const char *const *words)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return NULL;
+    fprintf(out, "%s=", name);
+    for (size_t i = 0; words && words[i]; i++)
+        fprintf(out, "%s%s", i ? " " : "", words[i]);
+    if (fclose(out)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static int start(struct settings_query *q, const struct settings_params *params, struct error *err)
+{
+    const char *const words[2] = {NULL};
+    char *file = NULL, *site = NULL, *plugins = NULL, **env = NULL;
+    const char **argv = NULL;
+    int result = -1;
+    size_t count = 0;
+    while (params->args[count])
+        count++;
+    argv = calloc(count + 4, sizeof *argv);
+    plugins = assign_words("CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins ? params->ship_plugins : words);
+    if (asprintf(&file, "CLOUDPLAN_SETTINGS=%s", q->file) < 0)
+        file = NULL;
+    if (asprintf(&site, "CLOUDPLAN_SHIP=%s", q->site) < 0)
+        site = NULL;
+    if (!argv || !plugins || !file || !site) {
+        error_errno(err, "settings");
+        goto out;
+    }
+    const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, NULL};
+    if (!(env = plugin_environment(params->rundir, "pytest_cloudplan", more, err)))
+        goto out;
+    argv[0] = params->python;
+    argv[1] = "-m";
+    argv[2] = "pytest";
+    for (size_t i = 0; i < count; i++)
+        argv[3 + i] = params->args[i];
+    const struct child_spec spec = {.argv = argv,
+                                    .env = (const char *const *)env,
+                                    .in = CHILD_NULL,
+                                    .out = CHILD_PIPE,
+                                    .err = CHILD_STDOUT,
+                                    .detached = true};
+    result = child_start(&q->child, &spec, err);
+out:
+    strings_free(env);
+    free(argv);
+    free(plugins);
+    free(file);
+    free(site);
+    return result;
+}
+
+/* Without the plugin the child would run the whole suite. */
+static int refuse_blocking(char *const *args, struct error *err)
+{
+    for (; *args; args++) {
+        const char *name = strncmp(*args, "-p", 2) ? NULL : (*args)[2] ? *args + 2 : args[1];
+        if (name && (!strcmp(name, "no:pytest_cloudplan") || !strcmp(name, "no:cloudplan")))
+            return error_set(err, STATUS_USAGE, "-p %s: cloudplan needs its plugin; leave this out", name);
+    }
+    return 0;
+}
+
+struct settings_query *settings_ask(const struct settings_params *params, struct error *err)
+{
+    if (refuse_blocking(params->args, err))
+        return NULL;
+    struct settings_query *q = calloc(1, sizeof *q);
+    if (!q) {
+        error_errno(err, "settings");
+        return NULL;
+    }
+    q->child = (struct child)CHILD_INIT;
+    q->python = params->python;
+    q->deadline = clock_ms() + SETTINGS_TIMEOUT_MS;
+    q->file = path_join(params->rundir, "settings.json");
+    q->site = path_join(params->rundir, "cloudplan-site");
+    if (!q->file || !q->site)
+        error_errno(err, "settings");
+    else if (start(q, params, err) == 0)
+        return q;
+    settings_destroy(q);
+    return NULL;
+}
+
+/* Keeps the latest words; a full pipe would stop the child. */
+static void read_words(struct settings_query *q)
+{
+    while (q->child.out >= 0) {
+        if (q->words_len == WORDS_MAX - 1) {
+            q->words_len = WORDS_MAX / 2;
+            memmove(q->words, q->words + WORDS_MAX - 1 - q->words_len, q->words_len);
+        }
+        ssize_t n = read(q->child.out, q->words + q->words_len, WORDS_MAX - 1 - q->words_len);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            close(q->child.out);
+            q->child.out = -1;
+            return;
+        }
+        q->words_len += (size_t)n;
+        q->words[q->words_len] = '\0';
+    }
+}
+
+bool settings_answered(struct settings_query *q)
+{
+    read_words(q);
+    return child_ended(&q->child) || clock_ms() >= q->deadline;
+}
+
+/* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins with "ERROR: " or holds
+ * "Error: ", else the last that is not empty. */
+static const char *reason(char *words)
+{
+    const char *last = NULL, *best = NULL;
+    for (char *line = words, *end; line && *line; line = end ? end + 1 : NULL) {
+        end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        line += strspn(line, " \t\r");
+        if (!*line)
+            continue;
+        last = line;
+        const char *argparse = strstr(line, ": error: ");
+        if (argparse)
+            return argparse + 9;
+        if (!strncmp(line, "ERROR: ", 7))
+            best = line + 7;
+        else if (strstr(line, "Error: "))
+            best = line;
+    }
+    return best ? best : last ? last : "it said nothing";
+}
+
+const struct settings *settings_wait(struct settings_query *q, struct error *err)
+{
+    while (!settings_answered(q)) {
+        if (child_signal()) {
+            error_set(err, STATUS_SIGNAL + child_signal(), "%s while pytest reads its configuration", strsignal(child_signal()));
+            return NULL;
+        }
+        struct pollfd fds[2] = {{child_events_fd(), POLLIN, 0}, {q->child.out, POLLIN, 0}};
+        poll(fds, 2, 1000);
+        child_events_clear();
+    }
+    if (!child_ended(&q->child)) {
+        error_set(err, STATUS_SYSTEM, "%s -m pytest: did not read its configuration within %d s", q->python,
+                  SETTINGS_TIMEOUT_MS / 1000);
+        return NULL;
+    }
+    read_words(q);
+    size_t len;
+    char *text = rundir_tail(q->file, ANSWER_MAX, &len);
+    int result = -1;
+    if (text)
+        result = settings_parse(&q->settings, &q->document, text, len, err);
+    else if (engine_pytest.check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
+        error_set(err, STATUS_DATA, "pytest cannot read its configuration: %s", reason(q->words));
+    free(text);
+    return result ? NULL : &q->settings;
+}
+
+const char *settings_site(const struct settings_query *q)
+{
+    return q->settings.shipped && q->settings.shipped[0] ? q->site : NULL;
+}
+
+void settings_destroy(struct settings_query *q)
+{
+    if (!q)
+        return;
+    int saved = errno;
+    child_end(&q->child, 0);
+    settings_clear(&q->settings);
+    json_decref(q->document);
+    free(q->file);
+    free(q->site);
+    free(q);
+    errno = saved;
+}
+
+/* --- the document --- */
+
+static int malformed(const char *what, struct error *err)
+{
+    return error_set(err, STATUS_BUG, "the answer of cloudplan's pytest plugin is malformed: %s", what);
+}
+
+/* A string, or NULL where it is null or absent.  jansson refuses NUL bytes by itself. */
+static int get_text(const json_t *object, const char *key, const char **text, struct error *err)
+{
+    const json_t *value = json_object_get(object, key);
+    *text = json_string_value(value);
+    return !value || json_is_null(value) || *text ? 0 : malformed(key, err);
+}
+
+/* A list of strings as a new array; NULL where it is null or absent. */
+static int get_texts(const json_t *object, const char *key, char ***texts, struct error *err)
+{
+    const json_t *list = json_object_get(object, key);
+    if (!list || json_is_null(list))
+        return 0;
+    if (!json_is_array(list))
+        return malformed(key, err);
+    size_t count = json_array_size(list);
+    *texts = calloc(count + 1, sizeof **texts);
+    if (!*texts)
+        return error_errno(err, key);
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (!text)
+            return malformed(key, err);
+        if (!((*texts)[i] = strdup(text)))
+            return error_errno(err, key);
+    }
+    return 0;
+}
+
+static int get_options(struct settings *s, const json_t *document, struct error *err)
+{
+    const json_t *list = json_object_get(document, "options");
+    if (!json_is_array(list))
+        return malformed("options", err);
+    size_t count = json_array_size(list);
+    s->options = calloc(count ? count : 1, sizeof *s->options);
+    if (!s->options)
+        return error_errno(err, "options");
+    for (size_t i = 0; i < count; i++) {
+        const json_t *entry = json_array_get(list, i);
+        struct setting *setting = &s->options[i];
+        if (get_text(entry, "name", &setting->name, err) || get_text(entry, "value", &setting->value, err) ||
+            get_text(entry, "origin", &setting->origin, err))
+            return -1;
+        if (!setting->name || !setting->origin)
+            return malformed("options", err);
+        s->option_count++;
+    }
+    return 0;
+}
+
+/* The list "modules" as one string: names hold no blanks. */
+static int get_modules(struct settings *s, json_t *document, struct error *err)
+{
+    json_t *list = json_object_get(document, "modules");
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return error_errno(err, "modules");
+    bool bad = !json_is_array(list);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        bad = bad || !name || !*name ||
+              name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")];
+        if (!bad)
+            fprintf(out, "%s%s", i ? " " : "", name);
+    }
+    if (fclose(out)) {
+        free(text);
+        return error_errno(err, "modules");
+    }
+    /* Kept by the document, like all other strings. */
+    int result = bad ? malformed("modules", err) : json_object_set_new(document, "modules_text", json_string(text));
+    free(text);
+    s->modules = json_string_value(json_object_get(document, "modules_text"));
+    return result || !s->modules ? error_set(err, STATUS_SYSTEM, "no memory for the modules' names") : 0;
+}
+
+int settings_parse(struct settings *s, void **document, const char *text, size_t len, struct error *err)
+{
+    json_error_t why;
+    json_t *root = json_loadb(text, len, 0, &why);
+    *document = root;
+    if (!root)
+        return malformed(why.text, err);
+    const json_t *error = json_object_get(root, "error");
+    if (error) {
+        const char *words = json_string_value(json_object_get(error, "text"));
+        json_int_t status = json_integer_value(json_object_get(error, "status"));
+        bool known = status == STATUS_USAGE || status == STATUS_DATA || status == STATUS_TOOL;
+        return words && known ? error_set(err, (int)status, "%s", words) : malformed("error", err);
+    }
+    if (json_integer_value(json_object_get(root, "version")) != 1)
+        return malformed("version", err);
+    const json_t *versions = json_object_get(root, "versions");
+    if (get_text(versions, "pytest", &s->pytest, err) || get_text(versions, "xdist", &s->xdist, err) ||
+        get_text(versions, "execnet", &s->execnet, err) || get_options(s, root, err) || get_texts(root, "args", &s->args, err) ||
+        get_texts(root, "options_only", &s->options_only, err) || get_texts(root, "notes", &s->notes, err) ||
+        get_texts(root, "ship", &s->shipped, err) || get_text(root, "dist", &s->dist, err))
+        return -1;
+    return s->args ? get_modules(s, root, err) : malformed("args", err);
+}
+
+void settings_clear(struct settings *s)
+{
+    free(s->options);
+    strings_free(s->args);
+    strings_free(s->options_only);
+    strings_free(s->notes);
+    strings_free(s->shipped);
+    *s = (struct settings){0};
+}

@@ -1,0 +1,440 @@
+/* What each stage needs of the options and of the former stages.  No stage's work is done here: the rooms do it. */
+#include "stages.h"
+
+#include "child.h"
+#include "engine.h"
+#include "inventory.h"
+#include "janitor.h"
+#include "plan.h"
+#include "plugin.h"
+#include "probe.h"
+#include "rerun.h"
+#include "rundir.h"
+#include "sync.h"
+#include "xspec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define MASTER_TIMEOUT_MS 20000
+#define PREPARE_TIMEOUT_MS 300000 /* pip may have to build */
+#define GUARD_GRACE_MS 8000       /* for the nodes to end what a run left behind */
+
+static bool any_remote(const struct node_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (!list->nodes[i].local && (list->nodes[i].state == NODE_READY || list->nodes[i].state == NODE_PENDING))
+            return true;
+    return false;
+}
+
+/* --- begin: the project, and pytest's configuration --- */
+
+static int make_id(struct run *run, struct error *err)
+{
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        return error_errno(err, "random numbers");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        sprintf(run->id + 2 * i, "%02x", bytes[i]);
+    return 0;
+}
+
+static int find_project(struct run *run, struct error *err)
+{
+    const struct options *o = &run->options;
+    return project_find(&run->project, o->chdir, o->virtualenv, o->pythons, err);
+}
+
+static int name_nodes(struct run *run, struct error *err)
+{
+    const struct options *o = &run->options;
+    for (size_t i = 0; i < o->source_count; i++) {
+        const struct source *source = &o->sources[i];
+        int (*add)(struct node_list *, const char *, struct error *) = source->kind == SOURCE_NODE    ? node_list_add
+                                                                      : source->kind == SOURCE_NODES ? node_list_add_words
+                                                                                                     : inventory_read;
+        if (add(&run->list, source->text, err))
+            return -1;
+    }
+    if (run->list.duplicates)
+        report_note(run->report, "%s was named more than once: %zu duplicate%s dropped", run->list.duplicate,
+                    run->list.duplicates, run->list.duplicates == 1 ? "" : "s");
+    return 0;
+}
+
+static int make_rundir(struct run *run, struct error *err)
+{
+    if (run->rundir)
+        return 0;
+    run->rundir = rundir_create(err);
+    return run->rundir ? janitor_start(&run->janitor, run->rundir, err) : -1;
+}
+
+/* Whether pytest's own arguments say how tests are dealt out: they come last, and win. */
+static bool args_say_dist(char *const *args)
+{
+    for (; *args; args++)
+        if (!strcmp(*args, "-d") || !strcmp(*args, "--dist") || !strncmp(*args, "--dist=", 7))
+            return true;
+    return false;
+}
+
+static int take_answer(struct run *run, struct error *err)
+{
+    struct options *o = &run->options;
+    struct error why = ERROR_INIT;
+    const struct settings *s = run->settings = settings_wait(run->query, &why);
+    if (!s && o->command != COMMAND_RUN && why.status == STATUS_TOOL) {
+        report_note(run->report, "ini files are not read: %s", why.text);
+        return 0;
+    }
+    if (!s)
+        return error_set(err, why.status, "%s", why.text);
+    if (o->command == COMMAND_RUN &&
+        engine_pytest.check_versions(run->project.local_python, s->pytest, s->xdist, s->execnet, err))
+        return -1;
+    for (size_t i = 0; s->notes && s->notes[i]; i++)
+        report_note(run->report, "%s", s->notes[i]);
+    for (size_t i = 0; i < s->option_count; i++)
+        if (options_apply(o, s->options[i].name, s->options[i].value, s->options[i].origin, err))
+            return -1;
+    run->dist = s->dist && (!o->dist || args_say_dist(s->args)) ? s->dist : o->dist;
+    return 0;
+}
+
+/* The project, seen with the options that have come from its ini files, too. */
+static int find_project_again(struct run *run, struct error *err)
+{
+    char *before = strdup(run->project.local_python);
+    if (!before)
+        return error_errno(err, "project");
+    project_clear(&run->project);
+    int result = find_project(run, err);
+    if (result == 0 && run->options.command == COMMAND_RUN && strcmp(before, run->project.local_python))
+        result = engine_pytest.check(run->project.local_python, err);
+    free(before);
+    return result;
+}
+
+static int find_eggs(struct run *run, struct error *err)
+{
+    run->eggs = calloc(1, sizeof *run->eggs);
+    if (!run->eggs)
+        return error_errno(err, "project");
+    for (size_t i = 0; run->options.develop_eggs[i]; i++) {
+        char *egg;
+        int result = project_egg(&run->project, run->options.develop_eggs[i], &egg, err) || strings_add(&run->eggs, egg, err);
+        free(egg);
+        if (result)
+            return -1;
+    }
+    return 0;
+}
+
+/* Once, when all that can be known of the options is known. */
+static int settle(struct run *run, struct error *err)
+{
+    struct options *o = &run->options;
+    run->settled = true;
+    run->dist = o->dist;
+    if (run->query && (take_answer(run, err) || find_project_again(run, err)))
+        return -1;
+    if (options_check(o, run->dist, err) || find_eggs(run, err))
+        return -1;
+    if (run->dist && !strcmp(run->dist, "each"))
+        while (run->project.remote_pythons[o->policy.each])
+            o->policy.each++;
+    run->site = run->query && run->settings ? settings_site(run->query) : NULL;
+    if (run->site && run->project.venv_used) {
+        report_note(run->report, "--cloud-ship-pytest is not needed: the virtualenv is copied, with its pytest");
+        run->site = NULL;
+    }
+    return 0;
+}
+
+int stage_begin(struct run *run, struct error *err)
+{
+    const struct options *o = &run->options;
+    /* What is wrong here is found out before anything is started. */
+    if (find_project(run, err) || make_id(run, err) || name_nodes(run, err))
+        return -1;
+    if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
+        return settle(run, err);
+    if (make_rundir(run, err) || plugin_write(run->rundir, err))
+        return -1;
+    const struct settings_params params = {
+        .python = run->project.local_python,
+        .rundir = run->rundir,
+        .args = o->engine_args,
+        .ship = o->ship_pytest,
+        .ship_plugins = o->ship_plugins,
+    };
+    run->query = settings_ask(&params, err);
+    return run->query ? 0 : -1;
+}
+
+/* --- nodes and probe --- */
+
+int stage_nodes(struct run *run, struct error *err)
+{
+    /* Nodes that were not named here may be in an ini file. */
+    if (run->list.count == 0 && ((!run->settled && settle(run, err)) || name_nodes(run, err)))
+        return -1;
+    if (run->list.count == 0 && node_list_add(&run->list, ":", err))
+        return -1;
+    return run->options.command >= COMMAND_SYNC && any_remote(&run->list) ? sync_check_tools(err) : 0;
+}
+
+static void fill_probe(const struct run *run, struct probe_params *params)
+{
+    bool asked = run->options.command == COMMAND_RUN && !run->project.venv_used && !run->site;
+    params->timeout_ms = (int)run->options.probe_timeout * 1000;
+    params->chdir = run->project.chdir;
+    params->pythons = (const char *const *)run->project.probe_pythons;
+    params->python_version = run->project.venv_used ? run->project.venv_version : NULL;
+    params->modules = asked && run->settings ? run->settings->modules : NULL;
+}
+
+/* Nodes are being connected to; what they will be asked is known once pytest has answered. */
+static int probe_ready(void *arg, struct probe_params *params, struct error *err)
+{
+    struct run *run = arg;
+    if (!run->settled) {
+        if (!settings_answered(run->query))
+            return 0;
+        if (settle(run, err))
+            return -1;
+    }
+    fill_probe(run, params);
+    return 1;
+}
+
+int stage_probe(struct run *run, struct error *err)
+{
+    struct probe_params params = {
+        .nonce = run->id,
+        .ready = probe_ready,
+        .ready_arg = run,
+        .progress = report_probe_progress,
+        .progress_arg = run->report,
+    };
+    fill_probe(run, &params);
+    if (any_remote(&run->list) && !(run->conf = sshconf_ask(&run->list, err)))
+        return -1;
+    int result = probe_run(&run->list, &params, err);
+    report_progress_end(run->report);
+    /* Where no node could be connected to, nobody has waited for pytest's answer. */
+    return result == 0 && !run->settled ? settle(run, err) : result;
+}
+
+int stage_plan(struct run *run, struct error *err)
+{
+    if (run->options.command == COMMAND_PROBE)
+        return node_list_ready(&run->list) ? 0 : node_list_unusable(&run->list, err);
+    return plan_make(&run->list, &run->options.policy, err);
+}
+
+/* --- copy --- */
+
+static int open_masters(struct run *run, struct error *err)
+{
+    const struct project *project = &run->project;
+    const struct master_params params = {
+        .rundir = run->rundir,
+        .chdir = project->chdir,
+        .run_id = run->id,
+        .cipher = run->options.cipher,
+        .timeout_ms = MASTER_TIMEOUT_MS,
+        .root = project->root,
+        .venv = project->venv,
+        .venv_remote = project->venv_remote,
+        .python = project->python_name ? project->python_name : "python3",
+        .eggs = (const char *const *)run->eggs,
+    };
+    run->masters = masters_open(&run->list, &params, err);
+    return run->masters ? 0 : -1;
+}
+
+/* Copies what has changed, and makes it fit for use where it is now. */
+static int transfer(struct run *run, struct error *err)
+{
+    const struct sync_params params = {
+        .rundir = run->rundir,
+        .root = run->project.root,
+        .chdir = run->project.chdir,
+        .dirs = run->options.rsyncdirs,
+        .ignores = run->options.rsyncignores,
+        .venv = run->project.venv,
+        .site = run->site,
+        .verify = run->options.verify,
+        .bwlimit = run->options.bwlimit,
+        .max_processes = run->options.rsync_max,
+        .progress = report_sync_progress,
+        .progress_arg = run->report,
+    };
+    if (!run->masters)
+        return 0;
+    int result = sync_run(&run->list, run->masters, &params, err);
+    report_progress_end(run->report);
+    report_copied(run->report);
+    if (result == 0 && (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&
+        node_list_ready(&run->list) == 0) {
+        struct error why = ERROR_INIT;
+        node_list_unusable(&run->list, &why);
+        result = error_set(err, STATUS_SYNC, "the copy could not be prepared on any node; %s", why.text);
+    }
+    uint64_t left = node_list_processes(&run->list);
+    if (result == 0 && left < run->options.policy.min_processes)
+        result = error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
+                           (unsigned long long)left, run->options.policy.min_processes);
+    return result;
+}
+
+int stage_copy(struct run *run, struct error *err)
+{
+    if (make_rundir(run, err))
+        return -1;
+    if (run->options.watch) {
+        run->watch = watch_create(run->project.root, run->options.rsyncignores, err);
+        if (!run->watch || watch_begin_run(run->watch, err))
+            return -1;
+        if (watch_polls(run->watch))
+            report_note(run->report, "looking for changes every 2 s: %s", watch_polls(run->watch));
+    }
+    if (any_remote(&run->list) && open_masters(run, err))
+        return -1;
+    return transfer(run, err);
+}
+
+/* --- report --- */
+
+static int specify(struct run *run, struct error *err)
+{
+    const struct options *o = &run->options;
+    const char *const engine[] = {run->project.local_python, NULL};
+    const struct xspec_params params = {
+        .chdir = run->project.chdir,
+        .pythons = (const char *const *)run->project.remote_pythons,
+        .local_pythons = o->policy.each    ? (const char *const *)run->project.local_pythons
+                         : run->project.venv ? engine
+                                             : NULL,
+        .ssh_config = run->masters && o->command == COMMAND_RUN ? masters_ssh_config(run->masters) : NULL,
+        .each = o->policy.each > 0,
+    };
+    strings_free(run->tx);
+    strings_free(run->logins);
+    run->logins = NULL;
+    run->tx = xspec_tx(&run->list, &params, err);
+    if (!run->tx || !(run->logins = xspec_sshlogin(&run->list, err)))
+        return -1;
+    /* What the user asked for beside the plan. */
+    for (size_t i = 0; o->tx[i]; i++)
+        if (strings_add(&run->tx, o->tx[i], err))
+            return -1;
+    char local[32];
+    snprintf(local, sizeof local, "%u*popen", o->numprocesses);
+    return o->numprocesses ? strings_add(&run->tx, local, err) : 0;
+}
+
+int stage_report(struct run *run, struct error *err)
+{
+    int result = specify(run, err);
+    if (result == 0)
+        result = report_nodes(run->report, &run->list, run->tx, run->logins, run->options.command == COMMAND_RUN, err);
+    report_dropped(run->report, &run->list);
+    return result;
+}
+
+/* --- engine --- */
+
+static int run_engine(struct run *run, char *const *args, int *status, struct error *err)
+{
+    const struct engine_params params = {
+        .rundir = run->rundir,
+        .root = run->project.root,
+        .python = run->project.local_python,
+        .tx = run->tx,
+        .dist = run->options.dist,
+        .args = args,
+        .failed = run->failed,
+    };
+    return engine_pytest.run(&params, status, err);
+}
+
+/* Waits for a change, and brings it to the nodes.  1: there was one; 0: a signal came; -1 and *err. */
+static int wait_for_change(struct run *run, size_t failed, struct error *err)
+{
+    const char *changed = NULL;
+    if (watch_end_run(run->watch, err))
+        return -1;
+    if (failed)
+        report_note(run->report, "%zu failed; waiting for a change in %s (^C ends)", failed, run->project.root);
+    else
+        report_note(run->report, "waiting for a change in %s (^C ends)", run->project.root);
+    int result = watch_wait(run->watch, &changed, err);
+    if (result <= 0)
+        return result;
+    report_note(run->report, "%s has changed", changed);
+    if (watch_begin_run(run->watch, err) || transfer(run, err) || specify(run, err))
+        return -1;
+    report_dropped(run->report, &run->list);
+    return 1;
+}
+
+/* What failed is run again after each change; when it passes, everything at once. */
+static int run_and_watch(struct run *run, int *status, struct error *err)
+{
+    char **again = NULL;
+    int result;
+    if (!(run->failed = path_join(run->rundir, "failed.json")))
+        return error_errno(err, "watch");
+    for (;;) {
+        size_t failed;
+        unlink(run->failed);
+        result = run_engine(run, again ? again : run->settings->args, status, err);
+        if (result || child_signal() || (result = rerun_count(run->failed, &failed, err)))
+            break;
+        bool passed_again = again && *status == 0;
+        strings_free(again);
+        again = NULL;
+        if (passed_again) {
+            report_note(run->report, "what had failed passes: running everything");
+            continue;
+        }
+        result = wait_for_change(run, failed, err);
+        if (result <= 0 || (result = rerun_args(run->failed, run->settings->options_only, &again, err)))
+            break;
+    }
+    strings_free(again);
+    return result;
+}
+
+int stage_engine(struct run *run, int *status, struct error *err)
+{
+    return run->options.watch ? run_and_watch(run, status, err) : run_engine(run, run->settings->args, status, err);
+}
+
+void stages_clear(struct run *run)
+{
+    /* A second signal ends everything at once. */
+    masters_close(run->masters, child_signal_count() > 1 ? 0 : GUARD_GRACE_MS);
+    settings_destroy(run->query);
+    watch_destroy(run->watch);
+    rundir_remove(run->rundir);
+    janitor_end(&run->janitor);
+    free(run->rundir);
+    free(run->failed);
+    strings_free(run->eggs);
+    strings_free(run->tx);
+    strings_free(run->logins);
+    sshconf_destroy(run->conf);
+    node_list_clear(&run->list);
+    project_clear(&run->project);
+    report_destroy(run->report);
+    options_clear(&run->options);
+    *run = (struct run)RUN_INIT;
+}

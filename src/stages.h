@@ -1,0 +1,58 @@
+/* The stages, as main puts them in order: each takes what the former ones have left in struct run, and adds to it.
+ *
+ * All return 0, or -1 and *err with the exit status that it means.
+ */
+#ifndef CLOUDPLAN_STAGES_H
+#define CLOUDPLAN_STAGES_H
+
+#include "child.h"
+#include "master.h"
+#include "node.h"
+#include "options.h"
+#include "project.h"
+#include "report.h"
+#include "settings.h"
+#include "sshconf.h"
+#include "watch.h"
+
+struct run { /* everything is owned; RUN_INIT to begin with */
+    struct options options;
+    struct report *report;
+    char id[33]; /* marks answers and processes */
+    struct project project;
+    char *rundir;
+    struct child janitor;            /* removes rundir where we cannot */
+    struct settings_query *query;    /* NULL: pytest need not be asked */
+    const struct settings *settings; /* its answer, borrowed; NULL: none yet */
+    bool settled;                    /* the options are final */
+    const char *dist;                /* how tests will be dealt out; NULL: the engine's default */
+    char **eggs;                     /* relative to the root, NULL-terminated */
+    const char *site;                /* what is shipped; NULL: nothing */
+    struct node_list list;
+    struct sshconf_set *conf;
+    struct masters *masters;
+    struct watch *watch;
+    char *failed; /* path: where the plugin names failed tests */
+    char **tx, **logins;
+};
+
+#define RUN_INIT {.janitor = CHILD_INIT}
+
+/* Finds the project and the nodes that were named, and begins to ask pytest what its configuration says. */
+int stage_begin(struct run *run, struct error *err);
+/* Nodes that were named nowhere else come from pytest's answer; are the tools there that they take? */
+int stage_nodes(struct run *run, struct error *err);
+/* Asks all nodes; pytest's answer has been taken into account then. */
+int stage_probe(struct run *run, struct error *err);
+/* How many processes; for the command probe only whether there is a usable node. */
+int stage_plan(struct run *run, struct error *err);
+/* Opens the connections, copies, prepares. */
+int stage_copy(struct run *run, struct error *err);
+/* The plan as text: results on stdout, or for run on stderr. */
+int stage_report(struct run *run, struct error *err);
+/* Runs the engine, with --watch again and again.  *status is its exit status. */
+int stage_engine(struct run *run, int *status, struct error *err);
+/* Ends what was begun, whatever that was.  Keeps nothing. */
+void stages_clear(struct run *run);
+
+#endif
