@@ -35,6 +35,8 @@ OPTIONS = (
     ("cloud-mem-reserve", VALUE, "MIB", "memory to leave free on every machine, in MiB"),
     ("cloud-max-processes", VALUE, "N", "at most so many processes on a node"),
     ("cloud-min-processes", VALUE, "N", "give up where all nodes together hold fewer"),
+    ("cloud-wait", VALUE, "DURATION", "wait so long until so many are free: seconds, or 90s, 10m, 2h"),
+    ("cloud-no-lease", FLAG, None, "neither respect what other runs have leased on the nodes nor lease anything"),
     ("cloud-chdir", VALUE, "DIR", "directory on the nodes"),
     ("cloud-virtualenv-path", VALUE, "DIR", "virtualenv to use on the nodes"),
     ("cloud-rsync-bandwidth-limit", VALUE, "KIB", "KiB/s for each rsync, 0 for no limit"),
@@ -72,7 +74,7 @@ ENGINE = bool(os.environ.pop("CLOUDPLAN_ENGINE", ""))
 SETTINGS = os.environ.pop("CLOUDPLAN_SETTINGS", "")
 SHIP = {name: os.environ.pop("CLOUDPLAN_SHIP" + name, "") for name in ("", "_FORCE", "_PLUGINS")}
 if ENGINE:
-    _leave("PYTEST_PLUGINS", ",", OWN_MODULES)
+    _leave("PYTEST_PLUGINS", ",", ("pytest_cloudplan",))
     if "__file__" in globals():
         _leave("PYTHONPATH", os.pathsep, [os.path.dirname(os.path.abspath(__file__))])
 

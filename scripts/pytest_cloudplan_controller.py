@@ -11,6 +11,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
   (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
 * what failed can be told by node (pytest_cloudplan_results.py);
+* a test whose worker was lost is run again (pytest_cloudplan_reruns.py);
 * pytest-cov finds the project's files in what the nodes report.
 
 Official hooks come first.  Where only an internal of xdist or execnet will do, its absence means that
@@ -36,6 +37,7 @@ from pytest_cloudplan_gateways import (
     startable,
 )
 from pytest_cloudplan_results import Results, last_line, write_line
+from pytest_cloudplan_reruns import Reruns
 
 
 def _leave_environment():
@@ -174,6 +176,7 @@ class Controller:
         self.config = config
         self.results = Results(config, self.say, FAILED_FILE)
         config.pluginmanager.register(self.results, "cloudplan-results")
+        config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
         self.gateways = None
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet

@@ -204,6 +204,15 @@ class Results:
         if report.failed:
             self.troubles.setdefault(report.nodeid, {})[worker] = category
 
+    def forget(self, report, worker, category):
+        """The test is run again: this is not its result."""
+        self.workers[worker].counts[category] -= 1
+        self.failed.pop(report.nodeid, None)
+        where = self.troubles.get(report.nodeid, {})
+        where.pop(worker, None)
+        if not where:
+            self.troubles.pop(report.nodeid, None)
+
     def mark(self, report, ours):
         log = junit_log(self.config)
         if report.when == "teardown":
@@ -213,7 +222,7 @@ class Results:
             report.user_properties = list(report.user_properties) + [
                 (name, value) for name, value in ours if name not in recorded
             ]
-        elif report.when not in ("setup", "call") and log is not None:
+        elif report.when not in ("setup", "call") and report.failed and log is not None:
             self.mark_case(log, report, ours)
 
     @staticmethod
@@ -287,7 +296,7 @@ class Results:
 
     @staticmethod
     def line_of(worker):
-        words = [word for word in ORDER if word in worker.counts]
+        words = [word for word in ORDER if worker.counts.get(word)]
         words += [word for word in worker.counts if word not in ORDER]
         results = ["%d %s" % (worker.counts[word], word) for word in words] + [worker.end] * bool(worker.end)
         name = worker.first + "".join(", then " + successor for successor in worker.successors)

@@ -18,6 +18,8 @@ extern const char pytest_cloudplan_controller_py[];
 extern const size_t pytest_cloudplan_controller_py_len;
 extern const char pytest_cloudplan_gateways_py[];
 extern const size_t pytest_cloudplan_gateways_py_len;
+extern const char pytest_cloudplan_reruns_py[];
+extern const size_t pytest_cloudplan_reruns_py_len;
 extern const char pytest_cloudplan_results_py[];
 extern const size_t pytest_cloudplan_results_py_len;
 extern const char pytest_cloudplan_settings_py[];

@@ -187,7 +187,7 @@ def test_failures_by_node(project, args):
         assert re.fullmatch(r"  \[bad_0\] failed tests/test_x\.py::test_n\[\d+\]", line)
 
 
-def test_failure_of_a_worker_that_moved(project):
+def test_a_worker_that_moved(project):
     project.write("tests/test_x.py", """
 import os, pytest
 @pytest.mark.parametrize("n", range(12))
@@ -198,11 +198,10 @@ def test_n(n):
 """)
     report = project.tmp / "report.xml"
     run = project.run([project.ssh("a"), project.ssh("lost")], f"--junitxml={report}", "tests")
-    assert run.status == 1 and run.counts() == {"failed": 1, "passed": 11}, run
-    lines = section(run, "failures by node")
-    assert lines[0] == "lost: 1 of 1 test" and lines[1].startswith("  [lost_0] failed tests/test_x.py::test_n[")
+    assert run.status == 0 and run.counts() == {"passed": 12, "rerun": 1}, run
+    assert section(run, "failures by node") is None, run
     nodes = Counter(dict(properties(case))["node"] for case in ElementTree.parse(report).iter("testcase"))
-    assert nodes == {"a": 11, "lost": 1}
+    assert nodes == {"a": 12}
 
 
 @pytest.mark.parametrize("nodes, args, text", [
@@ -222,8 +221,9 @@ def test_crash_names_the_node(project):
     project.write("tests/test_x.py", "import os\ndef test_1(): os._exit(1)\ndef test_2(): os._exit(1)\n")
     run = project.run([project.ssh("node1")], "tests")
     assert run.status == 1, run
-    assert "worker 'node1_0' crashed while running 'tests/test_x.py::test_1'\n" in run.out
-    assert "worker 'gw0' crashed while running 'tests/test_x.py::test_2' on node1\n" in run.out
+    assert re.search(r"test_1 was running on node1 when its worker node1_0 was lost", run.out)
+    for test in "test_1", "test_2":
+        assert re.search(rf"^worker 'gw\d' crashed while running 'tests/test_x.py::{test}' on node1$", run.out, re.M), run
 
 
 # --dist=each
@@ -475,7 +475,9 @@ def test_forked(project, distributed):
     run = project.run([project.ssh("a"), project.ssh("b")], "--forked", f"--junitxml={report}",
                       *([] if distributed else ["--dist=no"]), "tests", CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
-    assert run.counts() == {"failed": 1, "passed": 5}
+    counts = run.counts()
+    counts.pop("warnings", None)  # Python 3.12 and newer warn of fork() beside threads
+    assert counts == {"failed": 1, "passed": 5}
     assert "CRASHED with signal 9" in run.out and "replacing" not in run.out
     assert json.loads(file.read_text()) == ["tests/test_x.py::test_n[2]"]
     if distributed:
@@ -491,5 +493,5 @@ def test_forked(project, distributed):
 def test_without_forked_the_worker_goes(project):
     project.write("tests/test_x.py", KILLED)
     run = project.run([project.ssh("a"), project.ssh("b")], "tests")
-    assert run.status == 1 and run.counts() == {"failed": 1, "passed": 5}, run
+    assert run.status == 1 and run.counts() == {"failed": 1, "passed": 5, "rerun": 1}, run
     assert "crashed while running 'tests/test_x.py::test_n[2]'" in run.out

@@ -1,0 +1,136 @@
+"""scripts/pytest_cloudplan_reruns.py: a test whose worker is lost is run again once, and has one result."""
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from plugin_project import Project
+
+MODES = ["load", "loadscope", "loadfile", "loadgroup"]
+
+# Tests in two files; what a worker is to die of is told by files outside the copies.
+SUITE = """
+import os, pathlib, pytest
+
+HERE = pathlib.Path({counts!r})
+
+def die_of(name, times):
+    '''Kills the worker as long as that has happened fewer times.'''
+    marks = list(HERE.glob(name + "-*"))
+    if len(marks) < times:
+        (HERE / (name + "-%d" % len(marks))).touch()
+        os._exit(1)
+
+@pytest.fixture
+def late():
+    yield
+    die_of("late", {late})
+
+@pytest.mark.parametrize("n", range(8))
+def test_n(n): pass
+
+def test_once(): die_of("once", {once})
+def test_always(): die_of("always", {always})
+def test_late(late): pass
+def test_fails(): assert 0
+
+@pytest.mark.parametrize("n", range(8))
+def test_m(n): pass
+"""
+COUNT = 20
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def write(project, once=0, always=0, late=0):
+    counts = project.tmp / "counts"
+    counts.mkdir()
+    project.write("tests/test_x.py", SUITE.format(counts=str(counts), once=once, always=always, late=late))
+
+
+def cases(project):
+    """{name: [what became of it]}: a list for each, to see what has two results."""
+    found = {}
+    root = ElementTree.parse(project.root / "report.xml")
+    for case in root.iter("testcase"):
+        kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        found.setdefault(case.get("name"), []).append("/".join(kinds) or "passed")
+    suite = next(root.iter("testsuite"))
+    assert int(suite.get("tests")) == sum(map(len, found.values())), found
+    return found
+
+
+def run(project, *args, mode="load", workers=2):
+    tx = [project.popen(name) for name in "abc"[:workers]]
+    return project.run(tx, "--dist=" + mode, "--junitxml=report.xml", *args, "tests/test_x.py")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_that_kills_its_worker_again_is_failed(project, mode):
+    write(project, always=99)
+    result = run(project, mode=mode)
+    assert result.status == 1, result
+    found = cases(project)
+    assert len(found) == COUNT and all(len(results) == 1 for results in found.values()), (found, result)
+    assert {name for name, results in found.items() if results != ["passed"]} == {"test_always", "test_fails"}
+    assert len(list((project.tmp / "counts").glob("always-*"))) == 2, result
+    assert re.search(r"2 failed, 18 passed.*1 rerun", result.out), result
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_that_was_merely_there_is_run_again(project, mode):
+    write(project, once=1)
+    result = run(project, mode=mode)
+    found = cases(project)
+    assert len(found) == COUNT and all(len(results) == 1 for results in found.values()), (found, result)
+    assert found["test_once"] == ["passed"]
+    assert re.search(r"1 failed, 19 passed.*1 rerun", result.out), result
+    assert "test_once was running on" in result.out and "it is run again" in result.out
+
+
+@pytest.mark.parametrize("mode", ["load", "loadscope"])
+def test_what_was_said_of_an_unfinished_test_is_forgotten(project, mode):
+    """Its call had passed, and its teardown took the worker along."""
+    write(project, late=1)
+    result = run(project, mode=mode)
+    found = cases(project)
+    assert found["test_late"] == ["passed"] and len(found) == COUNT, (found, result)
+    assert re.search(r"1 failed, 19 passed.*1 rerun", result.out), result
+
+
+def test_status_of_a_run_with_reruns_alone(project):
+    write(project, once=1)
+    tx = [project.popen("a"), project.popen("b")]
+    result = project.run(tx, "-v", "-k", "not fails", "tests/test_x.py")
+    assert result.status == 0, result
+    assert re.search(r"RERUN.*test_once", result.out) and re.search(r"PASSED.*test_once", result.out), result
+
+
+@pytest.mark.parametrize("limit, hits", [("0", 1), ("1", 2)])
+def test_at_xdist_s_limit_the_test_is_failed(project, limit, hits):
+    """Nobody would run it again: it must not be left without a result."""
+    write(project, once=99)
+    result = run(project, "--max-worker-restart=" + limit, workers=1)
+    assert result.status == 1, result
+    assert cases(project)["test_once"] == ["error"]  # that is what LogXML makes of a crash
+    assert len(list((project.tmp / "counts").glob("once-*"))) == hits
+
+
+def test_several_at_once(project):
+    write(project, once=1, always=99, late=1)
+    result = run(project, workers=3)
+    found = cases(project)
+    assert len(found) == COUNT and all(len(results) == 1 for results in found.values()), (found, result)
+    assert {name for name, results in found.items() if results != ["passed"]} == {"test_always", "test_fails"}
+    assert re.search(r"2 failed, 18 passed.*3 rerun", result.out), result
+
+
+def test_each_platform_keeps_its_own_result(project):
+    """No other worker could run it in its place."""
+    write(project, once=1)
+    result = run(project, mode="each")
+    assert result.status == 1, result
+    assert result.out.count("RERUN") == 0 and "rerun" not in result.out
