@@ -194,8 +194,9 @@ static void child_become(const struct child_spec *spec, char **env, const int fd
     if (spec->detached) {
         setsid();
 #ifdef __linux__
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (getppid() != parent)
+        if (!spec->outlives)
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (!spec->outlives && getppid() != parent)
             _exit(127);
 #else
         (void)parent;

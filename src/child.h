@@ -26,6 +26,7 @@ struct child_spec {
     enum child_stdio in, out, err;
     bool detached; /* a session of its own: no terminal, and no ^C from one.  Such a child is
                       sent SIGTERM when cloudplan dies (Linux: PR_SET_PDEATHSIG). */
+    bool outlives; /* of a detached one: it is not sent that */
 };
 
 struct child {

@@ -1,5 +1,5 @@
-/* The janitor outlives us on purpose: it lets the SIGTERM pass that the kernel sends to our detached children when we die, and
- * a session of its own keeps it from the terminal's signals.  rm does not follow links. */
+/* The janitor outlives us on purpose: it gets no signal when we die, and a session of its own keeps it from the terminal's.  rm does
+ * not follow links. */
 #include "janitor.h"
 
 #include <unistd.h>
@@ -14,7 +14,7 @@ int janitor_start(struct child *janitor, const char *dir, struct error *err)
                                  "rm -rf -- \"$1\" || { sleep 1; rm -rf -- \"$1\"; }\n";
     const char *const argv[] = {"/bin/sh", "-c", script, "cloudplan-janitor", dir, NULL};
     const struct child_spec spec = {
-        .argv = argv, .in = CHILD_PIPE, .out = CHILD_NULL, .err = CHILD_NULL, .detached = true};
+        .argv = argv, .in = CHILD_PIPE, .out = CHILD_NULL, .err = CHILD_NULL, .detached = true, .outlives = true};
     return child_start(janitor, &spec, err);
 }
 
