@@ -85,7 +85,7 @@ unit() {
 }
 # shellcheck disable=SC2329
 shells() {
-    shellcheck -s sh scripts/node-facts.sh scripts/node-guard.sh scripts/node-prepare.sh &&
+    shellcheck -s sh scripts/node-*.sh &&
         shellcheck scripts/install-packages.sh scripts/demo.sh scripts/check.sh scripts/embed.sh tests/plan/run.sh \
             .ci/run
 }
@@ -100,11 +100,12 @@ manual() {
     # mandoc knows neither this page's date nor Debian's names of others' manuals: warnings count, style does not.
     mandoc -Tlint -Wwarning man/cloudplan.1
 }
+# Most of their time the tests wait, for a network, a signal, a node that is gone: a file more than there are processors.
 # shellcheck disable=SC2329
 e2e() {
     CLOUDPLAN=$top/build/gcc/cloudplan CLOUDPLAN_SRC=$top CLOUDPLAN_BUILD=$top/build/gcc \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 tests/e2e
+        "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 -n $((jobs + 1)) --dist=loadfile tests/e2e
 }
 # shellcheck disable=SC2329
 fuzz() {

@@ -238,7 +238,7 @@ cgroups() {
 }
 
 leases() {
-    lease_dir_is_good || return
+    lease_any || return
     IFS=$nl
     for line in $(lease_list); do
         unset IFS

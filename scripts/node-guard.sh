@@ -1,43 +1,97 @@
-# Runs on a node, from the standard input of `sh -s`, as long as the run lasts: it is what the
-# control master's own session does.  Assignments come before this text, and scripts/node-prepare.sh:
+# Runs on a node, from the standard input of `sh -s SLOT`, as long as the run lasts: it is what the
+# control master's own session does.  Assignments come before this text, then scripts/node-lease.sh and
+# scripts/node-prepare.sh:
 #
 #   CLOUDPLAN_NONCE   marks our lines among those of a chatty start-up file
 #   CLOUDPLAN_CHDIR   the directory for the copy: relative to the home directory, or absolute
 #   CLOUDPLAN_RUN     the run's id: in the environment of its processes
+#   CLOUDPLAN_WHO     USER@CONTROLLER, for those who find something taken
+#   CLOUDPLAN_SLOT    0, or which copy this run has here already (its connection broke): no other one will do
+#   CLOUDPLAN_BEAT    seconds: so often there is a line from the controller
 #   "$@"              develop eggs: directories of the copy
 #
-# It makes the directory, and prints one line "cloudplan-guard NONCE ok" or "cloudplan-guard NONCE REASON".  Then it
-# reads commands from its input, one a line, and answers each with "cloudplan-guard NONCE COMMAND ok" or
+# It makes the directory, and prints one line "cloudplan-guard NONCE ok SLOT" or "cloudplan-guard NONCE REASON".
+# Then it reads commands from its input, one a line, and answers with "cloudplan-guard NONCE COMMAND ok" or
 # "cloudplan-guard NONCE COMMAND REASON":
 #
+#   alive     there is no answer to this
+#   lease PROCESSES MEM_MIB CORES AVAILABLE_MIB
+#             the answer is what lease_take says
 #   prepare   makes what the sync has brought fit for use here
 #
+# A copy belongs to one run at a time: another run of the same project finds the lock taken and has CHDIR~2 for its
+# own, and so on to CHDIR~9.  SLOT says which it is, 1 being CHDIR itself.  Without flock(1) it is always that one.
+# The lock is on the mark, and goes with this process, however that ends.
+#
 # At the end of its input it ends what the run left here: cloudplan closes it, or the kernel and
-# sshd do when cloudplan or its machine is no more.  So that this is seen at any time, a command runs beside it.
+# sshd do when cloudplan or its machine is no more.  Where nobody says so, as when a machine or a network vanishes, or
+# cloudplan is stopped, six beats without a line are the end.
+#
+# Three processes: this one waits, and cleans up; a child reads; a child of that one counts beats, and kills it
+# when they are six.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
 # shellcheck shell=sh
 
 guard_say() {
     printf '\ncloudplan-guard %s %s\n' "$CLOUDPLAN_NONCE" "$1"
 }
 
-# Nothing is ever written in a directory that does not carry the mark, but for an empty one.
-guard_directory() {
-    if [ -L "$CLOUDPLAN_CHDIR" ]; then
-        guard_say "$CLOUDPLAN_CHDIR is a symbolic link there: remove it, or choose another --cloud-chdir"
-        return 1
+# Nothing is ever written in a directory that does not carry the mark, but for an empty one.  False: guard_reason.
+guard_make() { # DIR
+    guard_reason=
+    if [ -L "$1" ]; then
+        guard_reason="$1 is a symbolic link there: remove it, or choose another --cloud-chdir"
+    elif [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; }; then
+        guard_reason="$1 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
+    elif ! guard_words=$(mkdir -p "$1" 2>&1) || ! guard_words=$( (: >>"$1/.cloudplan") 2>&1); then
+        guard_reason="$1 cannot be made there: $guard_words"
     fi
-    if [ -e "$CLOUDPLAN_CHDIR" ] && [ ! -f "$CLOUDPLAN_CHDIR/.cloudplan" ]; then
-        if [ ! -d "$CLOUDPLAN_CHDIR" ] || [ -n "$(ls -A "$CLOUDPLAN_CHDIR")" ]; then
-            guard_say "$CLOUDPLAN_CHDIR exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
+    [ -z "$guard_reason" ]
+}
+
+# The copy becomes this guard's own: descriptor 4 holds the lock, and no process that may outlive the guard has it.
+# False with an empty guard_reason: another guard has it.
+guard_take() { # DIR
+    guard_make "$1" || return 1
+    command -v flock >/dev/null || return 0
+    exec 4>>"$1/.cloudplan"
+    # As its input: some shells hand on no other descriptor.  A status beyond 1 says that there are no locks here.
+    flock -n 0 <&4
+    [ $? != 1 ] || { exec 4>&- && return 1; }
+}
+
+# The guard of this very run that has the copy still, not having noticed that its connection broke: it is to clean up.
+guard_end_former() { # DIR
+    guard_run='' guard_holder='' guard_reader=''
+    read -r guard_run guard_holder guard_reader <"$1/.cloudplan"
+    case $guard_holder$guard_reader in '' | *[!0-9]*) return ;; esac
+    if [ "$guard_run" = "$CLOUDPLAN_RUN" ] && guard_is_child "$guard_reader" "$guard_holder"; then
+        kill -s KILL "$guard_reader"
+    fi
+}
+
+# False: guard_reason.
+guard_directory() {
+    guard_base=$CLOUDPLAN_CHDIR
+    guard_slot=${CLOUDPLAN_SLOT:-0}
+    guard_tries=0
+    while [ "$guard_slot" != 0 ]; do
+        [ "$guard_slot" = 1 ] || CLOUDPLAN_CHDIR=$guard_base~$guard_slot
+        guard_take "$CLOUDPLAN_CHDIR" && return
+        guard_tries=$((guard_tries + 1))
+        if [ -n "$guard_reason" ] || [ "$guard_tries" = 15 ]; then
+            guard_reason=${guard_reason:-"$CLOUDPLAN_CHDIR has been taken there by another run"}
             return 1
         fi
-    fi
-    if ! guard_words=$(mkdir -p "$CLOUDPLAN_CHDIR" 2>&1) ||
-        ! guard_words=$( (: >>"$CLOUDPLAN_CHDIR/.cloudplan") 2>&1); then
-        guard_say "$CLOUDPLAN_CHDIR cannot be made there: $guard_words"
-        return 1
-    fi
-    guard_say ok
+        guard_end_former "$CLOUDPLAN_CHDIR"
+        sleep 1
+    done
+    for guard_slot in 1 2 3 4 5 6 7 8 9; do
+        [ "$guard_slot" = 1 ] || CLOUDPLAN_CHDIR=$guard_base~$guard_slot
+        guard_take "$CLOUDPLAN_CHDIR" && return
+        [ "$guard_slot" != 1 ] || [ -z "$guard_reason" ] || return 1
+    done
+    guard_reason="$guard_base to $guard_base~9 are in use there by other runs${guard_reason:+; $guard_reason}"
+    return 1
 }
 
 # Pids of this user's processes that belong to the run: those that came over this very
@@ -57,20 +111,19 @@ guard_pids() {
     done
 }
 
-# Whether a pid is still that of a process that this script has started.
-guard_is_child() { # PID
+# Whether a pid is still that of a child of the other one.
+guard_is_child() { # PID PARENT
     guard_parent=
     if [ -d /proc/self ]; then
         read -r _ _ _ guard_parent _ <"/proc/$1/stat"
     else
         guard_parent=$(ps -o ppid= -p "$1")
     fi
-    [ "${guard_parent##* }" = "$$" ]
+    [ "${guard_parent##* }" = "$2" ]
 }
 
 # Workers end by themselves when their connection does; what they have started may not.
 guard_end() {
-    [ -z "$guard_job" ] || ! guard_is_child "$guard_job" || kill "$guard_job"
     [ -d /proc/self ] && [ -n "$SSH_CONNECTION" ] || return 0
     guard_tries=0
     while
@@ -83,7 +136,10 @@ guard_end() {
         kill -s "$guard_signal" $guard_left 2>/dev/null
         guard_tries=$((guard_tries + 1))
         [ "$guard_tries" -lt 10 ] || return 0
-        sleep 1
+        # Most end at once.  Not every sleep knows parts of a second.
+        if [ "$guard_tries" -gt 1 ] || ! sleep 0.1; then
+            sleep 1
+        fi
     done
 }
 
@@ -100,17 +156,43 @@ guard_prepare() { # EGG...
     fi
 }
 
-guard_main() {
-    exec 2>/dev/null
-    # The end of the connection must not be the end of the clean-up.
-    trap '' HUP PIPE TERM INT
-    unset CDPATH
-    cd || return 1
-    guard_directory || return 1
-    exec 3>&1 >/dev/null
+# Kills the reader when there were six beats without a signal from it.  Not by a sleep in the foreground, which would
+# be left behind.
+guard_count() { # PID
+    exec </dev/null 3>&-
+    guard_silence=0
+    guard_sleep=
+    trap 'guard_silence=0' USR1
+    trap 'kill "$guard_sleep"; exit' TERM
+    while [ "$guard_silence" -lt 6 ]; do
+        sleep "${CLOUDPLAN_BEAT:-15}" &
+        guard_sleep=$!
+        until
+            wait "$guard_sleep"
+            [ $? -le 128 ] # more: a signal came
+        do
+            :
+        done
+        guard_silence=$((guard_silence + 1))
+    done
+    ! guard_is_child "$1" $$ || kill -s KILL "$1"
+}
+
+# The reader.  It has not the lock: redirections of the call itself would leave it a copy.
+guard_read() { # EGG...
+    exec <&5 4>&- 5<&-
     guard_job=
+    guard_self=$(exec sh -c 'echo "$PPID"') # $$ is its parent's
+    guard_count "$guard_self" &
+    guard_counter=$!
     while read -r guard_command; do
+        kill -s USR1 "$guard_counter"
+        lease_touch
         case $guard_command in
+        'lease '*)
+            # shellcheck disable=SC2086 # four numbers
+            guard_say "lease $(lease_take ${guard_command#lease } </dev/null)" >&3
+            ;;
         prepare)
             # The former one has answered, and is at its end.
             [ -z "$guard_job" ] || wait "$guard_job"
@@ -119,7 +201,29 @@ guard_main() {
             ;;
         esac
     done
-    guard_end
+    kill "$guard_counter"
+    [ -z "$guard_job" ] || ! guard_is_child "$guard_job" "$guard_self" || kill "$guard_job"
 }
 
-guard_main "$@"
+guard_main() {
+    exec 2>/dev/null
+    # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
+    trap '' HUP PIPE TERM INT USR1
+    unset CDPATH
+    cd || return 1
+    if ! guard_directory; then
+        guard_say "$guard_reason"
+        return 1
+    fi
+    exec 3>&1 5<&0 >/dev/null </dev/null
+    guard_read "$@" &
+    guard_reader=$!
+    [ ! -w "$CLOUDPLAN_CHDIR/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$CLOUDPLAN_CHDIR/.cloudplan"
+    guard_say "ok $guard_slot" >&3
+    exec 3>&- 5<&-
+    wait "$guard_reader"
+    guard_end
+    lease_drop
+}
+
+guard_main "$@"; exit # on one line: the next ones are the reader's

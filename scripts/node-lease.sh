@@ -94,14 +94,19 @@ lease_guard_lives() {
     fi
 }
 
-# The lines of all files that look like leases, each with its path and a colon before it, in $lease_lines.
-lease_read() {
-    lease_lines=
+# Whether there may be leases at all.  It takes no process, and leaves set -f.
+lease_any() {
     lease_dir_is_good || return
     set +f
     set -- "$lease_dir"/[0-9a-z]*
     set -f
-    [ -e "$1" ] || [ -L "$1" ] || return
+    [ -e "$1" ] || [ -L "$1" ]
+}
+
+# The lines of all files that look like leases, each with its path and a colon before it, in $lease_lines.
+lease_read() {
+    lease_lines=
+    lease_any || return
     # without it, as in busybox, a file that turns into a FIFO just now is waited for
     set -- -D skip
     grep "$@" -q . /dev/null 2>/dev/null
@@ -134,7 +139,9 @@ lease_look_for_processes() {
     for lease_line in $lease_lines; do
         unset IFS
         lease_fields "$lease_line"
-        [ -O "$lease_file" ] || continue
+        if ! [ -O "$lease_file" ] || ! lease_guard_lives; then
+            continue
+        fi
         set -- "$@" -e "CLOUDPLAN_RUN=$lease_run"
         [ "$lease_connection" = - ] || set -- "$@" -e "SSH_CONNECTION=$lease_connection"
     done
@@ -288,6 +295,7 @@ lease_decide() { # PROCESSES MEM_MIB CORES AVAILABLE_MIB
         lease_hold "$3" "$4"
         if [ "$1" -gt $(($3 - lease_held_cores)) ] || { [ "$2" -gt 0 ] && [ "$2" -gt $(($4 - lease_held_mem)) ]; }; then
             [ "$lease_held_cores" -le 65536 ] || lease_held_cores=65536
+            [ "$lease_held_mem" -le "$lease_many" ] || lease_held_mem=$lease_many
             echo "taken $lease_held_cores $lease_held_mem $lease_others_who"
             return
         fi

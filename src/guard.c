@@ -24,6 +24,8 @@ char *guard_script(const struct guard_params *params, size_t *len)
     shell_assign(out, "CLOUDPLAN_NONCE", params->nonce);
     shell_assign(out, "CLOUDPLAN_CHDIR", params->chdir);
     shell_assign(out, "CLOUDPLAN_RUN", params->run_id);
+    shell_assign(out, "CLOUDPLAN_WHO", params->who ? params->who : "");
+    fprintf(out, "CLOUDPLAN_SLOT=${1:-0}\nCLOUDPLAN_BEAT=%d\n", params->beat_s);
     shell_assign(out, "CLOUDPLAN_ROOT", params->root);
     shell_assign(out, "CLOUDPLAN_VENV", params->venv ? params->venv_remote : "");
     shell_assign(out, "CLOUDPLAN_VENV_FROM", params->venv ? params->venv : "");
@@ -97,6 +99,13 @@ static void read_into(int *fd, char *buf, size_t *len)
         *len += (size_t)n;
         buf[*len] = '\0';
     }
+}
+
+void guard_beat(struct guard *guard)
+{
+    static const char line[] = "alive\n"; /* a pipe takes all of it or nothing */
+    if (guard->child.in >= 0 && guard->sent == guard->len && write(guard->child.in, line, sizeof line - 1) < 0)
+        return; /* full, or ssh has ended: both are seen elsewhere */
 }
 
 void guard_turn(struct guard *guard)

@@ -2,6 +2,7 @@
  *
  * The script goes first, its answer comes; then commands, one at a time: each is asked once the former one
  * has been answered.  Nothing here blocks: guard_turn() does what can be done, guard_poll() says what to wait for.
+ * Between commands guard_beat() tells the script, now and then, that somebody is still there.
  */
 #ifndef CLOUDPLAN_GUARD_H
 #define CLOUDPLAN_GUARD_H
@@ -29,6 +30,8 @@ struct guard_params {
     const char *nonce;       /* marks its answers: [a-z0-9]+ */
     const char *run_id;      /* marks the run's processes on a node: [a-z0-9]+ */
     const char *chdir;       /* on the nodes */
+    const char *who;         /* USER@CONTROLLER, for other runs; NULL: not known */
+    int beat_s;              /* so often there is a guard_beat(), at least */
     const char *root;        /* absolute, here */
     const char *venv;        /* absolute, here; NULL: none */
     const char *venv_remote; /* relative to chdir */
@@ -43,6 +46,9 @@ char *guard_script(const struct guard_params *params, size_t *len);
 void guard_begin(struct guard *guard, const char *script, size_t len);
 /* A command; the text is borrowed until it is answered. */
 void guard_ask(struct guard *guard, const char *line);
+/* A sign of life, where the guard can take one: it has answered the script, and none of a command is still to be sent.  An
+ * ssh that takes nothing more has what was sent before. */
+void guard_beat(struct guard *guard);
 /* Sends and receives what is possible now. */
 void guard_turn(struct guard *guard);
 /* Descriptors to wait for; how many. */

@@ -14,7 +14,7 @@ static int stages(struct run *run, int *status, struct error *err)
         return -1;
     int planned = stage_plan(run, err);
     if (planned == 0 && command >= COMMAND_SYNC)
-        planned = stage_copy(run, err);
+        planned = stage_open(run, err) || stage_copy(run, err) ? -1 : 0;
     /* What the nodes are is reported also when it is not enough. */
     struct error why = ERROR_INIT;
     if (stage_report(run, &why))

@@ -12,13 +12,13 @@
 
 #include "child.h"
 #include "guard.h"
+#include "master_config.h"
 #include "rundir.h"
 #include "ssh_target.h"
 #include "ssherr.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +26,10 @@
 #include <unistd.h>
 
 #define TRIES_MAX 3
-/* A dead node is noticed after some INTERVAL * COUNT seconds. */
-#define ALIVE_INTERVAL 3
-#define ALIVE_COUNT 3
+#define SLOT_MAX 9 /* scripts/node-guard.sh */
+
+/* A node that has heard nothing for six beats takes us for gone. */
+#define BEAT_S 15
 
 /* When a connection broke in the middle of a run: how long its node may take to come back. */
 #define PATIENCE_MS 10000
@@ -39,7 +40,7 @@ enum master_state {
     MASTER_OPENING,
     MASTER_WAITING, /* to be opened again */
     MASTER_OPEN,
-    MASTER_PREPARING
+    MASTER_ASKED /* ms->question */
 };
 
 struct master {
@@ -49,6 +50,8 @@ struct master {
     unsigned tries;
     uint32_t processes; /* the node's share: kept while it is out */
     long long retry_at; /* while MASTER_WAITING */
+    bool settled;       /* this guard needs not be asked again what is to be asked once */
+    char line[MASTERS_LINE_MAX]; /* the command */
 };
 
 struct masters {
@@ -56,50 +59,13 @@ struct masters {
     char *config;
     char *script;
     size_t script_len;
+    int beat_s;
+    const struct masters_question *question; /* the latest one; borrowed */
     char nonce[40];
     long long patience; /* until then a node that is offline is tried again */
     struct master *masters;
     size_t count;
 };
-
-/* First value wins in ssh_config: ours come before the user's and the system's. */
-static int write_config(const struct master_params *params, struct error *err)
-{
-    char *text = NULL;
-    size_t len;
-    FILE *out = open_memstream(&text, &len);
-    if (!out)
-        return error_errno(err, "ssh_config");
-    fprintf(out,
-            "# Made by cloudplan for one run.\n"
-            "Host *\n"
-            "    ControlMaster no\n"
-            "    ControlPath %s/%%C\n"
-            "    BatchMode yes\n"
-            "    ConnectTimeout 10\n"
-            "    ServerAliveInterval %d\n"
-            "    ServerAliveCountMax %d\n"
-            "    ClearAllForwardings yes\n"
-            "    ForwardAgent no\n"
-            "    ForwardX11 no\n"
-            "    PermitLocalCommand no\n"
-            "    RemoteCommand none\n"
-            "    RequestTTY no\n"
-            "    Tunnel no\n"
-            "    LogLevel ERROR\n",
-            params->rundir, ALIVE_INTERVAL, ALIVE_COUNT);
-    /* A preference, not a demand: a node that does not have it is still reached. */
-    if (params->cipher && *params->cipher)
-        fprintf(out, "    Ciphers ^%s\n", params->cipher);
-    /* ssh itself goes by the password file, but the "~" of an Include by $HOME. */
-    const struct passwd *user = getpwuid(getuid());
-    if (user && user->pw_dir)
-        fprintf(out, "Include \"%s/.ssh/config\"\n", user->pw_dir);
-    fputs("Include /etc/ssh/ssh_config\n", out);
-    int result = fclose(out) ? error_errno(err, "ssh_config") : rundir_write(params->rundir, "ssh_config", text, len, err);
-    free(text);
-    return result;
-}
 
 static char *make_script(const struct masters *ms, size_t *len)
 {
@@ -108,6 +74,8 @@ static char *make_script(const struct masters *ms, size_t *len)
         .nonce = ms->nonce,
         .run_id = params->run_id,
         .chdir = params->chdir,
+        .who = params->who,
+        .beat_s = ms->beat_s,
         .root = params->root,
         .venv = params->venv,
         .venv_remote = params->venv_remote,
@@ -121,15 +89,17 @@ static int start(struct masters *ms, struct master *m, struct error *err)
 {
     const struct node *node = m->node;
     const char *argv[20];
-    char port[SSH_TARGET_PORT];
+    char port[SSH_TARGET_PORT], command[40];
     size_t n = 0;
+    /* A connection that broke left a copy behind: the new one is for no other. */
+    snprintf(command, sizeof command, "exec /bin/sh -s %u", node->slot);
     argv[n++] = "ssh";
     argv[n++] = "-F";
     argv[n++] = ms->config;
     argv[n++] = "-M";
     argv[n++] = "-T";
     n += ssh_target(node, argv + n, port);
-    argv[n++] = "exec /bin/sh -s";
+    argv[n++] = command;
     argv[n] = NULL;
     static const char *const env[] = {"SSH_ASKPASS_REQUIRE=never", NULL};
     const struct child_spec spec = {
@@ -139,6 +109,7 @@ static int start(struct masters *ms, struct master *m, struct error *err)
         return -1;
     guard_begin(&m->guard, ms->script, ms->script_len);
     m->state = MASTER_OPENING;
+    m->settled = false;
     return 0;
 }
 
@@ -150,21 +121,42 @@ static void drop(struct master *m, enum node_state state, const char *reason)
     m->state = MASTER_NONE;
 }
 
-static void drop_unprepared(struct master *m, enum node_state state, const char *why)
+/* A node that was asked something and is of no use now. */
+static void drop_asked(struct masters *ms, struct master *m, enum node_state state, const char *why)
 {
     char reason[ERROR_TEXT_MAX];
-    snprintf(reason, sizeof reason, "prepare failed: %.480s", why);
+    snprintf(reason, sizeof reason, "%.40s failed: %.440s", ms->question->command, why);
     drop(m, state, reason);
 }
 
-static void answered(struct master *m, const char *answer)
+static void opened(struct master *m, const char *answer)
 {
-    if (!strcmp(answer, "ok"))
-        m->state = MASTER_OPEN;
-    else if (m->state == MASTER_PREPARING)
-        drop_unprepared(m, NODE_FAILED, answer);
-    else
+    unsigned slot;
+    char rest;
+    if (sscanf(answer, "ok %u%c", &slot, &rest) != 1 || slot < 1 || slot > SLOT_MAX)
         drop(m, NODE_UNFIT, answer);
+    else if (m->node->slot && m->node->slot != slot)
+        drop(m, NODE_FAILED, "the connection broke, and now the node has another copy for this run");
+    else {
+        m->node->slot = slot;
+        m->state = MASTER_OPEN;
+    }
+}
+
+static void answered(struct masters *ms, struct master *m, const char *answer)
+{
+    if (m->state == MASTER_OPENING) {
+        opened(m, answer);
+        return;
+    }
+    m->state = MASTER_OPEN;
+    bool settled = ms->question->answer(ms->question->arg, m->node, answer);
+    m->settled = ms->question->once ? settled : m->settled;
+    if (m->node->state != NODE_READY) {
+        char reason[ERROR_TEXT_MAX];
+        snprintf(reason, sizeof reason, "%s", m->node->reason);
+        drop(m, m->node->state, reason);
+    }
 }
 
 /* ssh has ended without an answer. */
@@ -172,9 +164,9 @@ static void lost(struct masters *ms, struct master *m)
 {
     char reason[ERROR_TEXT_MAX];
     enum node_state state = ssh_failure(m->guard.words, reason);
-    if (m->state == MASTER_PREPARING) {
+    if (m->state == MASTER_ASKED) {
         /* What was done there is half done: only the next sync makes it whole. */
-        drop_unprepared(m, state, reason);
+        drop_asked(ms, m, state, reason);
         return;
     }
     bool cut = state == NODE_OFFLINE && ssh_dropped(m->guard.words);
@@ -188,7 +180,7 @@ static void lost(struct masters *ms, struct master *m)
 
 static bool in_talk(const struct master *m)
 {
-    return m->state == MASTER_OPENING || m->state == MASTER_PREPARING;
+    return m->state == MASTER_OPENING || m->state == MASTER_ASKED;
 }
 
 static void advance(struct masters *ms, struct master *m)
@@ -204,20 +196,20 @@ static void advance(struct masters *ms, struct master *m)
     if (!in_talk(m))
         return;
     guard_turn(&m->guard);
-    if (guard_answer(&m->guard, ms->nonce, m->state == MASTER_PREPARING ? "prepare" : "", answer))
-        answered(m, answer);
+    if (guard_answer(&m->guard, ms->nonce, m->state == MASTER_ASKED ? ms->question->command : "", answer))
+        answered(ms, m, answer);
     else if (guard_ended(&m->guard))
         lost(ms, m);
 }
 
-static void give_up(struct master *m, int timeout_ms)
+static void give_up(struct masters *ms, struct master *m, int timeout_ms)
 {
     char reason[100];
-    bool preparing = m->state == MASTER_PREPARING;
+    bool asked = m->state == MASTER_ASKED;
     snprintf(reason, sizeof reason, "timed out after %d s%s", timeout_ms / 1000,
-             preparing ? "" : " while opening the control master");
-    if (preparing)
-        drop_unprepared(m, NODE_FAILED, reason);
+             asked ? "" : " while opening the control master");
+    if (asked)
+        drop_asked(ms, m, NODE_FAILED, reason);
     else
         drop(m, NODE_OFFLINE, reason);
 }
@@ -257,7 +249,7 @@ static int wait_all(struct masters *ms, int timeout_ms, const char *doing, struc
     for (size_t i = 0; result == 0 && i < ms->count; i++) {
         struct master *m = &ms->masters[i];
         if (in_talk(m))
-            give_up(m, timeout_ms);
+            give_up(ms, m, timeout_ms);
         else if (m->state == MASTER_WAITING)
             m->state = MASTER_NONE; /* its node is out already, and may not come back unasked */
     }
@@ -270,6 +262,24 @@ static int wait_open(struct masters *ms, struct error *err)
     return wait_all(ms, ms->params.timeout_ms, "connecting to the nodes", err);
 }
 
+/* Shorter only for tests, which cannot wait for so long: for nobody else. */
+static int beat_seconds(void)
+{
+    const char *text = getenv("CLOUDPLAN_BEAT");
+    int seconds = text ? atoi(text) : 0;
+    return seconds > 0 && seconds < BEAT_S ? seconds : BEAT_S;
+}
+
+static void beat(void *arg)
+{
+    struct masters *ms = arg;
+    for (size_t i = 0; i < ms->count; i++) {
+        struct master *m = &ms->masters[i];
+        if (m->state == MASTER_OPEN || m->state == MASTER_ASKED)
+            guard_beat(&m->guard);
+    }
+}
+
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err)
 {
     struct masters *ms = calloc(1, sizeof *ms);
@@ -278,6 +288,7 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
         return NULL;
     }
     ms->params = *params;
+    ms->beat_s = beat_seconds();
     snprintf(ms->nonce, sizeof ms->nonce, "%.30s", params->run_id);
     ms->config = path_join(params->rundir, "ssh_config");
     ms->script = make_script(ms, &ms->script_len);
@@ -286,8 +297,9 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
         error_errno(err, "control masters");
         goto fail;
     }
-    if (write_config(params, err))
+    if (master_config_write(params, err))
         goto fail;
+    child_tick(beat, ms, ms->beat_s * 1000);
     for (size_t i = 0; i < list->count; i++) {
         struct node *node = &list->nodes[i];
         if (node->state != NODE_READY || node->local)
@@ -320,21 +332,48 @@ int masters_reopen(struct masters *ms, struct error *err)
     return wait_open(ms, err);
 }
 
+int masters_ask(struct masters *ms, const struct masters_question *question, struct error *err)
+{
+    ms->question = question;
+    for (size_t i = 0; i < ms->count; i++) {
+        struct master *m = &ms->masters[i];
+        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || (question->once && m->settled))
+            continue;
+        question->line(question->arg, m->node, m->line);
+        guard_ask(&m->guard, m->line);
+        m->state = MASTER_ASKED;
+    }
+    return wait_all(ms, question->timeout_ms, question->doing, err);
+}
+
+static void prepare_line(void *arg, const struct node *node, char line[MASTERS_LINE_MAX])
+{
+    (void)arg;
+    (void)node;
+    strcpy(line, "prepare\n");
+}
+
+static bool prepare_answer(void *arg, struct node *node, const char *answer)
+{
+    (void)arg;
+    if (strcmp(answer, "ok"))
+        node_set(node, NODE_FAILED, "prepare failed: %s", answer);
+    return false;
+}
+
 int masters_prepare(struct masters *ms, int timeout_ms, struct error *err)
 {
     if (!ms->params.venv && !(ms->params.eggs && ms->params.eggs[0]))
         return 0;
+    const struct masters_question question = {
+        .command = "prepare",
+        .doing = "preparing the nodes",
+        .timeout_ms = timeout_ms,
+        .line = prepare_line,
+        .answer = prepare_answer,
+    };
     /* One that has broken since the sync: nothing is half done there yet. */
-    if (masters_reopen(ms, err))
-        return -1;
-    for (size_t i = 0; i < ms->count; i++) {
-        struct master *m = &ms->masters[i];
-        if (m->state != MASTER_OPEN || m->node->state != NODE_READY)
-            continue;
-        guard_ask(&m->guard, "prepare\n");
-        m->state = MASTER_PREPARING;
-    }
-    return wait_all(ms, timeout_ms, "preparing the nodes", err);
+    return masters_reopen(ms, err) ? -1 : masters_ask(ms, &question, err);
 }
 
 const char *masters_ssh_config(const struct masters *ms)
@@ -348,6 +387,7 @@ void masters_close(struct masters *ms, int grace_ms)
         return;
     int saved = errno;
     long long end = clock_ms() + grace_ms;
+    child_tick(NULL, NULL, 0);
     /* All guards begin to clean up at once; then all are waited for. */
     for (size_t i = 0; i < ms->count; i++)
         if (ms->masters[i].guard.child.in >= 0) {

@@ -1,10 +1,13 @@
 /* One OpenSSH control master per node, opened for all nodes at once.
  *
  * A master is `ssh -M` as our child, in a session of its own, that runs one small
- * script on the node (scripts/node-guard.sh): it makes the node's directory, says
- * "ok", does what it is told (guard.h) until its standard input ends (ours, closed at the end or by the kernel when we
+ * script on the node (scripts/node-guard.sh): it takes a directory for the copy, says which, does what it is
+ * told (guard.h) until its standard input ends (ours, closed at the end or by the kernel when we
  * die), and then ends what the run left behind on the node.  rsync and the engine reach the node through the
  * master by way of the generated ssh_config, which is made before the first master.
+ *
+ * While masters are open each guard hears every 15 s, by child_tick(), that we are there; one that has heard
+ * nothing for 90 s cleans up all the same.
  */
 #ifndef CLOUDPLAN_MASTER_H
 #define CLOUDPLAN_MASTER_H
@@ -12,11 +15,14 @@
 #include "error.h"
 #include "node.h"
 
+#include <stdbool.h>
+
 struct masters;
 
 struct master_params { /* borrowed until masters_close() */
     const char *rundir;
-    const char *chdir;  /* on the nodes */
+    const char *chdir;  /* on the nodes: of the first copy */
+    const char *who;    /* USER@CONTROLLER, for other runs that find something taken; NULL: not known */
     const char *run_id; /* [a-z0-9]+: marks the run's processes on a node */
     const char *cipher; /* preferred; "" or NULL: OpenSSH's own choice */
     int timeout_ms;     /* for opening */
@@ -29,11 +35,29 @@ struct master_params { /* borrowed until masters_close() */
 };
 
 /* Writes the ssh_config and opens masters for every ready, non-local node.  Nodes whose master does not
- * open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N.
+ * open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words; those that have no room for a copy NODE_UNFIT.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N.
  */
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err);
-/* Opens the masters of ready nodes anew where they have ended. */
+/* Opens the masters of ready nodes anew where they have ended.  They have the same copies; what else was asked of their
+ * guards is to be asked again. */
 int masters_reopen(struct masters *masters, struct error *err);
+#define MASTERS_LINE_MAX 120 /* bytes */
+
+struct masters_question {
+    const char *command; /* its first word */
+    const char *doing;   /* for the error's text: "preparing the nodes" */
+    int timeout_ms;
+    bool once; /* not of a guard for which answer() has said that it is settled; one that was opened anew is another guard */
+    /* Writes the command for a node, with its line's end. */
+    void (*line)(void *arg, const struct node *node, char line[MASTERS_LINE_MAX]);
+    /* What its guard says, not cleaned.  Sets the node's state where it is out.  Whether that settles it. */
+    bool (*answer)(void *arg, struct node *node, const char *answer);
+    void *arg;
+};
+
+/* Asks the guards of all ready nodes at once, and waits for the answers.  Nodes that give none become NODE_FAILED, or what
+ * ssh's words mean, with the reason "COMMAND failed: ...".  0, or -1 and *err: STATUS_SYSTEM, STATUS_SIGNAL+N. */
+int masters_ask(struct masters *masters, const struct masters_question *question, struct error *err);
 /* Makes what has been copied fit for use where it is, on all ready nodes at once: the virtualenv's scripts, the develop
  * eggs.  To be called after each sync; without virtualenv and eggs it does nothing.  Nodes where it fails become
  * NODE_FAILED, or what ssh's words mean, with a reason.  0, or -1 and *err: STATUS_SYSTEM, STATUS_SIGNAL+N. */

@@ -295,6 +295,16 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
         node->processes = 0;
 }
 
+char *node_place(const struct node *node, const char *chdir, const char *path)
+{
+    char *place;
+    size_t len = strlen(chdir);
+    bool inside = !strncmp(path, chdir, len) && (path[len] == '/' || path[len] == '\0');
+    if (node->slot <= 1 || !inside)
+        return strdup(path);
+    return asprintf(&place, "%s~%u%s", chdir, node->slot, path + len) < 0 ? NULL : place;
+}
+
 const char *node_state_name(enum node_state state)
 {
     static const char *const names[] = {

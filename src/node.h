@@ -71,6 +71,7 @@ struct node {
 
     uint32_t processes; /* 0 unless state is NODE_READY and planned */
     enum plan_term limited_by;
+    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet */
 };
 
 struct node_list {
@@ -101,6 +102,10 @@ void node_list_clear(struct node_list *list);
  * not ready has no processes. */
 void node_set(struct node *node, enum node_state state, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* path as it is on this node, where it is chdir or lies in it: in the node's slot.  Owned by the caller; NULL without
+ * memory. */
+char *node_place(const struct node *node, const char *chdir, const char *path);
 
 const char *node_state_name(enum node_state state); /* "ready", ... static */
 const char *plan_term_name(enum plan_term term);    /* "cores", ...; NULL for TERM_NONE; static */

@@ -161,6 +161,25 @@ static int set_mib(struct options *options, const struct row *row, const char *v
     return 0;
 }
 
+/* A number of seconds, with a unit if there is one. */
+static int set_duration(struct options *options, const struct row *row, const char *value, struct error *err)
+{
+    if (!*value)
+        return needs_value(row, err);
+    size_t digits = strspn(value, "0123456789");
+    const char *unit = value + digits;
+    uint64_t factor = !strcmp(unit, "h") ? 3600 : !strcmp(unit, "m") ? 60 : 1;
+    if (digits == 0 || (factor == 1 && *unit && strcmp(unit, "s")))
+        return error_set(err, STATUS_USAGE, "--%s=%s: not a duration such as 90, 90s, 10m or 2h", row->name, value);
+    errno = 0;
+    unsigned long long n = strtoull(value, NULL, 10);
+    if (errno || n > row->max / factor || n * factor < row->min)
+        return error_set(err, STATUS_USAGE, "--%s=%s: not a duration from 1 s to %llu h", row->name, value,
+                         (unsigned long long)row->max / 3600);
+    *(uint32_t *)member(options, row) = (uint32_t)(n * factor);
+    return 0;
+}
+
 /* Index of value in words, or -1. */
 static int find_word(const char *const *words, const char *value)
 {
@@ -219,6 +238,12 @@ static const struct row rows[] = {
      set_u32, AT(policy.max_processes), .min = 1, .max = UINT32_MAX, .unit = ""},
     {"cloud-min-processes", 0, "N", GROUP_CAPACITY, "give up where all nodes together hold fewer", set_u32,
      AT(policy.min_processes), .fallback = "0", .max = UINT32_MAX, .unit = ""},
+
+    {"cloud-wait", 0, "DURATION", GROUP_CAPACITY,
+     "wait so long until --cloud-min-processes, or one, are free: seconds, or 90s, 10m, 2h (default: not at all)",
+     set_duration, AT(wait_s), .min = 1, .max = 7 * 24 * 3600},
+    {"cloud-no-lease", 0, NULL, GROUP_CAPACITY,
+     "neither respect what other runs have leased on the nodes nor lease anything", set_flag, AT(policy.no_lease)},
 
     {"cloud-chdir", 0, "DIR", GROUP_SYNC,
      "directory on the nodes, relative to the home there or absolute (default: pytest_USER_FOLDER)",

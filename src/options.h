@@ -39,7 +39,8 @@ struct options {
     const char **pythons;   /* --cloud-python, NULL-terminated, owned array of borrowed strings; none: by itself */
     const char *chdir;      /* --cloud-chdir; NULL: default */
     const char *virtualenv; /* --cloud-virtualenv-path; NULL: by itself */
-    struct policy policy;   /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes */
+    struct policy policy;   /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes, --cloud-no-lease */
+    uint32_t wait_s;        /* --cloud-wait, seconds: wait so long for room; 0: not at all */
     unsigned probe_timeout; /* --cloud-probe-timeout, seconds, 10 */
 
     uint32_t bwlimit;          /* --cloud-rsync-bandwidth-limit, KiB/s, 5000; 0: none */

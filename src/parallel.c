@@ -20,8 +20,9 @@
 
 int parallel_check(struct error *err)
 {
-    return tool_check("parallel", "--version", "GNU parallel ",
-                      "GNU parallel is needed, moreutils has another program of that name (Debian: apt-get install parallel)", err);
+    /* The oldest that distributions still have; older ones were never tried. */
+    return tool_check("parallel", "--version", "GNU parallel ", 20160222, 0,
+                      "GNU parallel is needed, 20160222 or newer; moreutils has another program of that name (Debian: apt-get install parallel)", err);
 }
 
 /* Numbers in the joblog count the jobs; each record repeats its command. */
@@ -62,7 +63,7 @@ static void read_words(int *fd, char *words, size_t *len, size_t max)
 
 int parallel_run(const struct parallel_params *params, char *const *commands, size_t count, int *statuses, struct error *err)
 {
-    char jobs[32], home[4096], words[2048];
+    char jobs[32], home[4096], tmp[4096], words[2048];
     size_t words_len = 0, list_bytes;
     struct child child = CHILD_INIT;
     int result = -1;
@@ -76,9 +77,10 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
         goto out;
     snprintf(jobs, sizeof jobs, "-j%zu", params->max_processes ? params->max_processes : count);
     snprintf(home, sizeof home, "PARALLEL_HOME=%s", params->rundir);
+    snprintf(tmp, sizeof tmp, "TMPDIR=%s", params->rundir); /* the user's may be one that we could not use */
     /* --plain, no PARALLEL and a home of its own: no profile of the user's changes what runs. */
     const char *argv[] = {"parallel", "--plain", "-0", "-a", list, jobs, "--joblog", joblog, NULL};
-    const char *env[] = {"PARALLEL", "PARALLEL_SHELL=/bin/sh", home, "LC_ALL=C", NULL};
+    const char *env[] = {"PARALLEL", "PARALLEL_SHELL=/bin/sh", home, tmp, "LC_ALL=C", NULL};
     const struct child_spec spec = {
         .argv = argv, .env = env, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_PIPE, .detached = true};
     if (child_start(&child, &spec, err))

@@ -66,7 +66,7 @@ static uint64_t less(uint64_t whole, uint64_t part)
 static void lease_text(char text[LEASE_TEXT_MAX], const struct facts *facts)
 {
     char memory[48] = "", more[32] = "";
-    if (facts->lease_cores < facts->cores) /* not all of its cores: so it is the memory */
+    if (facts->lease_cores < facts->cores && facts->lease_mem) /* not all of its cores: it may be the memory */
         snprintf(memory, sizeof memory, " with %llu MiB", mib_up(facts->lease_mem));
     if (facts->lease_count > 1)
         snprintf(more, sizeof more, " (and %u more)", facts->lease_count - 1);

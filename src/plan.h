@@ -9,9 +9,9 @@
  *
  * Below 1 the node becomes NODE_UNFIT, with the reason.  Nodes with the same
  * (non-empty) boot_id are one machine and share its cores_online and its
- * mem_machine - reserve, less what is leased, which is the same for all of them: processes are dealt to them in turn, one each, in list
- * order, while the machine has room, so that together they never get more than
- * it holds; where their answers about the machine differ, the least counts.  Two
+ * mem_machine - reserve, less what is leased, which is the same for all of them:
+ * processes are dealt to them in turn, one each, in list order, while the machine
+ * has room, so that together they never get more than it holds; where their answers about the machine differ, the least counts.  Two
  * nodes with the same boot_id and (non-empty) login_id are the very same login: the
  * later one becomes NODE_UNFIT and the reason names the first.
  * limited_by names the term that decided: lease, where the node would have more processes if nobody else had

@@ -161,6 +161,12 @@ static int name_width(const struct node_list *list)
     return width < 40 ? width : 40;
 }
 
+/* Whose lease has decided a ready node's share; "" where none has. */
+static const char *leased_by(const struct node *node)
+{
+    return node->limited_by == TERM_LEASE ? node->facts.lease_holder : "";
+}
+
 static void table(const struct report *report, const struct node_list *list, FILE *out)
 {
     int width = name_width(list);
@@ -179,7 +185,7 @@ static void table(const struct report *report, const struct node_list *list, FIL
         const char *on = !colour ? "" : node->state == NODE_READY ? "\033[32m" : "\033[31m";
         fprintf(out, "%-*s  %s%-7s%s  %5s  %9s  %9s  %-13s  %s\n", width, node->name, on, node_state_name(node->state),
                 colour ? "\033[0m" : "", cores, memory, processes, term ? term : "-",
-                node->state == NODE_READY ? "" : node->reason);
+                node->state != NODE_READY ? node->reason : *leased_by(node) ? leased_by(node) : "");
     }
 }
 
@@ -217,10 +223,11 @@ static json_t *node_json(const struct node *node)
     const struct sshconf *conf = node->conf;
     const char *user = node->user ? node->user : conf ? conf->user : NULL;
     unsigned port = node->port ? node->port : conf ? conf->port : 0;
-    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:o}", "name", node->name, "host", node->host, "user",
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:o, s:o}", "name", node->name, "host", node->host, "user",
                      or_null(user), "port", port ? json_integer(port) : json_null(), "state", node_state_name(node->state),
                      "reason", or_null(node->state == NODE_READY ? NULL : node->reason), "processes",
-                     (json_int_t)(node->state == NODE_READY ? node->processes : 0), "limited_by", or_null(plan_term_name(node->limited_by)), "facts",
+                     (json_int_t)(node->state == NODE_READY ? node->processes : 0), "limited_by", or_null(plan_term_name(node->limited_by)), "leased_by",
+                     or_null(node->has_facts && *node->facts.lease_holder ? node->facts.lease_holder : NULL), "facts",
                      node->has_facts ? facts_json(&node->facts) : json_null());
 }
 

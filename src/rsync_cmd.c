@@ -220,11 +220,13 @@ void rsync_rules_destroy(struct rsync_rules *rules)
 char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, enum rsync_mode mode,
                     const struct node *node, const char *ssh_config, const char *out, const char *errors)
 {
-    char *text = NULL;
+    char *text = NULL, *place = node_place(node, params->chdir, params->chdir);
     size_t len;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
+    FILE *f = place ? open_memstream(&text, &len) : NULL;
+    if (!f) {
+        free(place);
         return NULL;
+    }
     char port[16] = "";
     if (node->port)
         snprintf(port, sizeof port, " -p %u", node->port);
@@ -232,11 +234,18 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
     const char *output = mode == RSYNC_COPY ? " --info=progress2 --no-human-readable --outbuf=L"
                                             : " -n -c --timeout=600 --out-format='%i %n'"; /* reading takes its time */
     /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
-    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s -e 'ssh -F %s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
-            ssh_config, port, rules->sources);
+    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
+    char basis[PATH_MAX] = "";
+    if (mode == RSYNC_COPY && node->slot > 1) {
+        const char *slash = strrchr(params->chdir, '/');
+        snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
+    }
+    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s%s -e 'ssh -F %s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
+            basis, ssh_config, port, rules->sources);
     bool v6 = strchr(node->host, ':') != NULL;
     fprintf(f, " '%s%s%s%s%s:%s/' </dev/null >", node->user ? node->user : "", node->user ? "@" : "", v6 ? "[" : "",
-            node->host, v6 ? "]" : "", params->chdir);
+            node->host, v6 ? "]" : "", place);
+    free(place);
     shell_quote(f, out);
     fputs(" 2>", f);
     shell_quote(f, errors);

@@ -19,6 +19,7 @@
 /* Values that need the others before they can be read; they point into the text. */
 struct raw {
     const char *port, *identityagent, *userknownhosts, *globalknownhosts;
+    const char *no_command; /* what keeps ssh from running one there; NULL: nothing */
 };
 
 static const struct string_key {
@@ -267,6 +268,10 @@ static int take(struct sshconf *conf, struct raw *raw, const char *key, const ch
         return strings_add(&conf->identityfiles, strdup(value));
     if (!strcmp(key, "port"))
         raw->port = value;
+    else if (!strcmp(key, "sessiontype") && strcmp(value, "default"))
+        raw->no_command = "SessionType is not default";
+    else if (!strcmp(key, "stdinnull") && is_yes(value))
+        raw->no_command = "StdinNull yes";
     else if (!strcmp(key, "identityagent"))
         raw->identityagent = value;
     else if (!strcmp(key, "userknownhostsfile"))
@@ -290,12 +295,14 @@ static int take(struct sshconf *conf, struct raw *raw, const char *key, const ch
     return 0;
 }
 
-/* Port and names, which end up in argv, URLs and logins.  0, or -1 and *err. */
+/* What must be, and what must not: port and names end up in argv, URLs and logins.  0, or -1 and *err. */
 static int check_names(struct sshconf *conf, const struct raw *raw, struct error *err)
 {
     for (size_t i = 0; i < STRING_KEYS; i++)
         if (string_keys[i].required && !*string_field(conf, i))
             return error_set(err, STATUS_DATA, "ssh -G: no %s in its answer", string_keys[i].key);
+    if (raw->no_command)
+        return error_set(err, STATUS_DATA, "ssh_config: %s: no command can be run there", raw->no_command);
     const char *port = raw->port ? raw->port : "";
     size_t digits = strspn(port, "0123456789");
     unsigned long number = digits > 0 && digits <= 5 && !port[digits] ? strtoul(port, NULL, 10) : 0;
@@ -335,7 +342,7 @@ static int finish(struct sshconf *conf, const struct raw *raw, const char *home)
 
 struct sshconf *sshconf_parse(const char *text, size_t len, const char *home, struct error *err)
 {
-    struct raw raw = {NULL, NULL, NULL, NULL};
+    struct raw raw = {NULL, NULL, NULL, NULL, NULL};
     struct sshconf *conf = calloc(1, sizeof *conf), *result = NULL;
     char *copy = malloc(len + 1);
     if (!conf || !copy)

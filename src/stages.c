@@ -2,10 +2,10 @@
 #include "stages.h"
 
 #include "child.h"
+#include "disk_room.h"
 #include "engine.h"
 #include "inventory.h"
 #include "janitor.h"
-#include "plan.h"
 #include "plugin.h"
 #include "probe.h"
 #include "rerun.h"
@@ -19,12 +19,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define MASTER_TIMEOUT_MS 20000
 #define PREPARE_TIMEOUT_MS 300000 /* pip may have to build */
-#define GUARD_GRACE_MS 8000       /* for the nodes to end what a run left behind */
 
-static bool any_remote(const struct node_list *list)
+bool stage_any_remote(const struct run *run)
 {
+    const struct node_list *list = &run->list;
     for (size_t i = 0; i < list->count; i++)
         if (!list->nodes[i].local && (list->nodes[i].state == NODE_READY || list->nodes[i].state == NODE_PENDING))
             return true;
@@ -66,7 +65,7 @@ static int name_nodes(struct run *run, struct error *err)
     return 0;
 }
 
-static int make_rundir(struct run *run, struct error *err)
+int stage_rundir(struct run *run, struct error *err)
 {
     if (run->rundir)
         return 0;
@@ -164,7 +163,7 @@ int stage_begin(struct run *run, struct error *err)
         return -1;
     if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
         return settle(run, err);
-    if (make_rundir(run, err) || plugin_write(run->rundir, err))
+    if (stage_rundir(run, err) || plugin_write(run->rundir, err))
         return -1;
     const struct settings_params params = {
         .python = run->project.local_python,
@@ -186,7 +185,7 @@ int stage_nodes(struct run *run, struct error *err)
         return -1;
     if (run->list.count == 0 && node_list_add(&run->list, ":", err))
         return -1;
-    return run->options.command >= COMMAND_SYNC && any_remote(&run->list) ? sync_check_tools(err) : 0;
+    return run->options.command >= COMMAND_SYNC && stage_any_remote(run) ? sync_check_tools(err) : 0;
 }
 
 static void fill_probe(const struct run *run, struct probe_params *params)
@@ -219,11 +218,12 @@ int stage_probe(struct run *run, struct error *err)
         .nonce = run->id,
         .ready = probe_ready,
         .ready_arg = run,
-        .progress = report_probe_progress,
+        .progress = run->wait_note ? NULL : report_probe_progress, /* once is enough */
         .progress_arg = run->report,
     };
     fill_probe(run, &params);
-    if (any_remote(&run->list) && !(run->conf = sshconf_ask(&run->list, err)))
+    /* Not again when it is asked once more. */
+    if (!run->conf && stage_any_remote(run) && !(run->conf = sshconf_ask(&run->list, err)))
         return -1;
     int result = probe_run(&run->list, &params, err);
     report_progress_end(run->report);
@@ -231,33 +231,7 @@ int stage_probe(struct run *run, struct error *err)
     return result == 0 && !run->settled ? settle(run, err) : result;
 }
 
-int stage_plan(struct run *run, struct error *err)
-{
-    if (run->options.command == COMMAND_PROBE)
-        return node_list_ready(&run->list) ? 0 : node_list_unusable(&run->list, err);
-    return plan_make(&run->list, &run->options.policy, err);
-}
-
 /* --- copy --- */
-
-static int open_masters(struct run *run, struct error *err)
-{
-    const struct project *project = &run->project;
-    const struct master_params params = {
-        .rundir = run->rundir,
-        .chdir = project->chdir,
-        .run_id = run->id,
-        .cipher = run->options.cipher,
-        .timeout_ms = MASTER_TIMEOUT_MS,
-        .root = project->root,
-        .venv = project->venv,
-        .venv_remote = project->venv_remote,
-        .python = project->python_name ? project->python_name : "python3",
-        .eggs = (const char *const *)run->eggs,
-    };
-    run->masters = masters_open(&run->list, &params, err);
-    return run->masters ? 0 : -1;
-}
 
 /* Copies what has changed, and makes it fit for use where it is now. */
 static int transfer(struct run *run, struct error *err)
@@ -278,7 +252,7 @@ static int transfer(struct run *run, struct error *err)
     };
     if (!run->masters)
         return 0;
-    int result = sync_run(&run->list, run->masters, &params, err);
+    int result = disk_room_check(&run->list, &params, err) || sync_run(&run->list, run->masters, &params, err) ? -1 : 0;
     report_progress_end(run->report);
     report_copied(run->report);
     if (result == 0 && (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&
@@ -287,6 +261,9 @@ static int transfer(struct run *run, struct error *err)
         node_list_unusable(&run->list, &why);
         result = error_set(err, STATUS_SYNC, "the copy could not be prepared on any node; %s", why.text);
     }
+    /* Guards that were opened anew meanwhile have no lease yet. */
+    if (result == 0)
+        result = stage_lease(run, err);
     uint64_t left = node_list_processes(&run->list);
     if (result == 0 && left < run->options.policy.min_processes)
         result = error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
@@ -296,7 +273,7 @@ static int transfer(struct run *run, struct error *err)
 
 int stage_copy(struct run *run, struct error *err)
 {
-    if (make_rundir(run, err))
+    if (stage_rundir(run, err))
         return -1;
     if (run->options.watch) {
         run->watch = watch_create(run->project.root, run->options.rsyncignores, err);
@@ -305,8 +282,6 @@ int stage_copy(struct run *run, struct error *err)
         if (watch_polls(run->watch))
             report_note(run->report, "looking for changes every 2 s: %s", watch_polls(run->watch));
     }
-    if (any_remote(&run->list) && open_masters(run, err))
-        return -1;
     return transfer(run, err);
 }
 

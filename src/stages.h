@@ -15,6 +15,9 @@
 #include "sshconf.h"
 #include "watch.h"
 
+#define WHO_MAX 65          /* bytes of USER@CONTROLLER */
+#define GUARD_GRACE_MS 8000 /* for the nodes to end what a run left behind */
+
 struct run { /* everything is owned; RUN_INIT to begin with */
     struct options options;
     struct report *report;
@@ -31,6 +34,7 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct node_list list;
     struct sshconf_set *conf;
     struct masters *masters;
+    long long wait_end, wait_note; /* clock_ms(): until when to wait for room; not before this another note of that */
     struct watch *watch;
     char *failed; /* path: where the plugin names failed tests */
     char **tx, **logins;
@@ -44,14 +48,21 @@ int stage_begin(struct run *run, struct error *err);
 int stage_nodes(struct run *run, struct error *err);
 /* Asks all nodes; pytest's answer has been taken into account then. */
 int stage_probe(struct run *run, struct error *err);
-/* How many processes; for the command probe only whether there is a usable node. */
+/* How many processes; for the command probe only whether there is a usable node.  With --cloud-wait it asks again until there is
+ * room. */
 int stage_plan(struct run *run, struct error *err);
-/* Opens the connections, copies, prepares. */
+/* Opens the connections, and leases what was planned; where that is gone it is as in stage_plan(). */
+int stage_open(struct run *run, struct error *err);
+/* Copies, prepares. */
 int stage_copy(struct run *run, struct error *err);
 /* The plan as text: results on stdout, or for run on stderr. */
 int stage_report(struct run *run, struct error *err);
 /* Runs the engine, with --watch again and again.  *status is its exit status. */
 int stage_engine(struct run *run, int *status, struct error *err);
+/* Parts of several stages: whether a node needs a connection; the private directory; leases where there are none yet. */
+bool stage_any_remote(const struct run *run);
+int stage_rundir(struct run *run, struct error *err);
+int stage_lease(struct run *run, struct error *err);
 /* Ends what was begun, whatever that was.  Keeps nothing. */
 void stages_clear(struct run *run);
 

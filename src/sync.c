@@ -10,6 +10,7 @@
 #include "parallel.h"
 #include "rsync_cmd.h"
 #include "rundir.h"
+#include "ssh_target.h"
 #include "syncout.h"
 #include "tool.h"
 
@@ -17,10 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define ROUNDS 3          /* one, and two more for nodes whose connection broke */
 #define TAIL_BYTES 4096   /* of an output: its end is what counts */
 #define WORDS_BYTES (64 * 1024)
+#define EXIT_TIMEOUT_MS 2000 /* of an ssh that tells a master to end */
 
 struct job {
     struct node *node;
@@ -43,10 +47,10 @@ struct sync {
 
 int sync_check_tools(struct error *err)
 {
-    if (tool_check("rsync", "--version", "rsync  version 3.",
+    if (tool_check("rsync", "--version", "rsync  version ", 3, 1,
                    "rsync 3.1 or newer is needed (Debian: apt-get install rsync)", err))
         return -1;
-    return parallel_check(err) || tool_check("ssh", "-V", NULL,
+    return parallel_check(err) || tool_check("ssh", "-V", NULL, 0, 0,
                                              "the OpenSSH client is needed (Debian: apt-get install openssh-client)", err)
                ? -1
                : 0;
@@ -69,6 +73,8 @@ static void report_progress(void *arg, const int *statuses, size_t count)
         }
         free(tail);
         int status = job->status == -1 && seq < count ? statuses[seq++] : job->status;
+        if (status >= 0 && job->node->state != NODE_READY)
+            status = 255; /* cut */
         if (status == 0 || status == 24)
             progress.nodes_done++;
         else if (status > 0)
@@ -83,6 +89,40 @@ static void report_progress(void *arg, const int *statuses, size_t count)
         s->params->progress(s->params->progress_arg, &progress);
 }
 
+/* A session's diagnostics go into our file by the hand of its master, whom no limit of rsync's own reaches, and go on for as
+ * long as anything there prints some: the connection is cut. */
+static void cut(struct sync *s, struct job *job)
+{
+    char port[SSH_TARGET_PORT], words[ERROR_TEXT_MAX] = "", *out, *errors;
+    const char *argv[20] = {"ssh", "-F", masters_ssh_config(s->masters), "-O", "exit"};
+    size_t n = 5, len = 0;
+    int status;
+    char *tail = rundir_tail(job->errors, TAIL_BYTES, &len);
+    if (tail)
+        rsync_words(tail, len, words);
+    free(tail);
+    node_set(job->node, NODE_FAILED, "more than %d MiB of diagnostics during the sync, such as: %.300s",
+             RSYNC_OUTPUT_MAX / 1024 / 1024, words);
+    n += ssh_target(job->node, argv + n, port);
+    argv[n] = NULL;
+    child_capture(argv, NULL, EXIT_TIMEOUT_MS, 1, &out, &errors, &status, NULL);
+    free(out);
+    free(errors);
+}
+
+static void look_after(void *arg, const int *statuses, size_t count)
+{
+    struct sync *s = arg;
+    struct stat st;
+    for (size_t i = 0; i < s->count; i++) {
+        struct job *job = &s->jobs[i];
+        if (job->status == -1 && job->node->state == NODE_READY && !stat(job->errors, &st) && st.st_size > RSYNC_OUTPUT_MAX)
+            cut(s, job);
+    }
+    if (s->mode == RSYNC_COPY)
+        report_progress(arg, statuses, count);
+}
+
 /* One command for each job that has not ended, in order: that is how statuses come back. */
 static int run_round(struct sync *s, struct error *err)
 {
@@ -90,7 +130,7 @@ static int run_round(struct sync *s, struct error *err)
         .rundir = s->params->rundir,
         .max_processes = s->params->max_processes,
         .doing = s->mode == RSYNC_COPY ? "copying" : "comparing the copies",
-        .tick = s->mode == RSYNC_COPY ? report_progress : NULL,
+        .tick = look_after,
         .tick_arg = s,
     };
     char **commands = calloc(s->count + 1, sizeof *commands);
@@ -143,6 +183,11 @@ static size_t read_results(struct sync *s, bool last)
         if (job->status != -1)
             continue;
         int status = s->round[seq++];
+        if (job->node->state != NODE_READY) { /* cut, for a reason of its own */
+            job->status = 255;
+            unlink(job->errors); /* it may be large */
+            continue;
+        }
         enum rsync_verdict verdict = status < 0 ? RSYNC_FAILED : rsync_verdict(status);
         if (verdict == RSYNC_RETRY && !last) {
             again++;

@@ -20,7 +20,7 @@ struct sync_progress {
 struct sync_params {
     const char *rundir;
     const char *root;        /* absolute */
-    const char *chdir;       /* on the nodes */
+    const char *chdir;       /* on the nodes; see node_place() */
     const char *const *dirs; /* --rsyncdir as typed, NULL-terminated; none: the root */
     const char *const *ignores; /* --rsyncignore, NULL-terminated */
     const char *venv;        /* absolute; a virtualenv to copy along; NULL: none */

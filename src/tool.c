@@ -9,7 +9,27 @@
 #define TIMEOUT_MS 10000
 #define OUTPUT_MAX 4096
 
-int tool_check(const char *name, const char *option, const char *begins, const char *hint, struct error *err)
+enum fit { FITS, OTHER, OLD };
+
+static enum fit compare(const char *out, const char *begins, unsigned major, unsigned minor)
+{
+    if (begins && strncmp(out, begins, strlen(begins)))
+        return OTHER;
+    if (!begins || (!major && !minor))
+        return FITS;
+    const char *p = out + strlen(begins);
+    char *end;
+    p += *p == 'v';
+    if (*p < '0' || *p > '9')
+        return OTHER;
+    unsigned long first = strtoul(p, &end, 10), second = 0;
+    if (*end == '.' && end[1] >= '0' && end[1] <= '9')
+        second = strtoul(end + 1, NULL, 10);
+    return first > major || (first == major && second >= minor) ? FITS : OLD;
+}
+
+int tool_check(const char *name, const char *option, const char *begins, unsigned major, unsigned minor, const char *hint,
+               struct error *err)
 {
     const char *const argv[] = {name, option, NULL};
     static const char *const env[] = {"PARALLEL", NULL};
@@ -17,12 +37,16 @@ int tool_check(const char *name, const char *option, const char *begins, const c
     char *out, *words;
     int status = 0;
     int started = child_capture(argv, env, TIMEOUT_MS, OUTPUT_MAX, &out, &words, &status, &why);
-    bool fits = started == 0 && status == 0 && (!begins || !strncmp(out, begins, strlen(begins)));
+    enum fit fit = started == 0 && status == 0 ? compare(out, begins, major, minor) : OTHER;
     free(out);
     free(words);
     if (started && why.status != STATUS_TOOL)
         return error_set(err, why.status, "%s", why.text);
-    if (fits)
+    if (fit == FITS)
         return 0;
-    return error_set(err, STATUS_TOOL, "%s: %s; %s", name, started ? "not found" : "not the program that it should be", hint);
+    return error_set(err, STATUS_TOOL, "%s: %s; %s", name,
+                     started      ? "not found"
+                     : fit == OLD ? "too old"
+                                  : "not the program that it should be",
+                     hint);
 }

@@ -24,6 +24,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define WINDOW (64 * 1024) /* bytes; a usual answer is 2 KiB */
+
 enum phase { CONNECTING, KEX, METHODS, AUTH, CHANNEL, EXEC, WRITING, READING, ENDED };
 
 static const char *const phase_names[] = {
@@ -277,10 +279,15 @@ static enum transport_result ask_methods(struct conversation *c)
         enter(c, CHANNEL);
         return TRANSPORT_WAIT;
     }
-    if (libssh2_session_last_errno(c->session) == LIBSSH2_ERROR_EAGAIN)
+    switch (libssh2_session_last_errno(c->session)) {
+    case LIBSSH2_ERROR_EAGAIN:
         return TRANSPORT_WAIT;
-    c->base.dropped = true;
-    return fail(c, NODE_OFFLINE, "the connection was closed before authentication: %s", session_words(c, words));
+    case LIBSSH2_ERROR_OUT_OF_BOUNDARY:
+        return fall_back(c, "a banner that is too large for libssh2");
+    default:
+        c->base.dropped = true;
+        return fail(c, NODE_OFFLINE, "the connection was closed before authentication: %s", session_words(c, words));
+    }
 }
 
 /* No key was let in. */
@@ -319,7 +326,8 @@ static enum transport_result authenticate(struct conversation *c)
 static enum transport_result open_channel(struct conversation *c)
 {
     char words[200];
-    c->channel = libssh2_channel_open_session(c->session);
+    /* What a node may have on its way to us is kept in memory: not libssh2's 2 MiB for each. */
+    c->channel = libssh2_channel_open_ex(c->session, "session", sizeof "session" - 1, WINDOW, LIBSSH2_CHANNEL_PACKET_DEFAULT, NULL, 0);
     if (c->channel) {
         enter(c, EXEC);
         return TRANSPORT_WAIT;

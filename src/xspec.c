@@ -173,13 +173,21 @@ static char *xspec_head(const struct node *node, struct error *err)
 }
 
 /* What stands after the id. */
-static char *xspec_tail(bool local, const struct xspec_params *params, size_t python, struct error *err)
+static char *xspec_tail(const struct node *node, const struct xspec_params *params, size_t n, struct error *err)
 {
-    const char *const *pythons = local ? params->local_pythons : params->pythons;
-    if (local)
-        return format(err, "%s%s", pythons ? "//python=" : "", pythons ? pythons[python] : "");
-    return format(err, "//chdir=%s//python=%s%s%s", params->chdir, pythons[python],
-                  params->ssh_config ? "//ssh_config=" : "", params->ssh_config ? params->ssh_config : "");
+    const char *const *pythons = node->local ? params->local_pythons : params->pythons;
+    if (node->local)
+        return format(err, "%s%s", pythons ? "//python=" : "", pythons ? pythons[n] : "");
+    char *chdir = node_place(node, params->chdir, params->chdir), *tail = NULL;
+    char *python = node_place(node, params->chdir, pythons[n]);
+    if (chdir && python)
+        tail = format(err, "//chdir=%s//python=%s%s%s", chdir, python, params->ssh_config ? "//ssh_config=" : "",
+                      params->ssh_config ? params->ssh_config : "");
+    else
+        error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
+    free(chdir);
+    free(python);
+    return tail;
 }
 
 /* Adds so many xspecs of the node at *end, with the ids at *id; both move on. */
@@ -189,7 +197,7 @@ static int add_xspecs(char ***end, char *const **id, const struct node *node, si
     char *head = xspec_head(node, err);
     size_t i = 0;
     while (head && i < count) {
-        char *tail = xspec_tail(node->local, params, params->each ? i : 0, err);
+        char *tail = xspec_tail(node, params, params->each ? i : 0, err);
         char *xspec = tail ? format(err, "%s//id=%s%s", head, **id, tail) : NULL;
         free(tail);
         if (!xspec)

@@ -19,7 +19,7 @@
 #define XSPEC_MAX 100000
 
 struct xspec_params {
-    const char *chdir;      /* the copied root on a node; never NULL */
+    const char *chdir;      /* the copied root on a node, in its first slot; never NULL */
     const char *const *pythons; /* on a node: paths, since its shell reads them; NULL-terminated, at least one */
     const char *const *local_pythons; /* for ":", as many; NULL: the engine's own, which is one */
     const char *ssh_config; /* NULL: none */

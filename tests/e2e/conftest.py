@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+# The tests may themselves be run by pytest-xdist; what they start shall not take itself for one of its workers.
+for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+    del os.environ[name]
 
 from cloudnodes import World, wait_until  # noqa: E402
 

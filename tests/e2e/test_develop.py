@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def test_without_the_option_it_is_a_plain_copy_again(packages):
     assert not copy(node, ".cloudplan-develop").exists()
     changed = differences(site.project, copy(node))
     assert changed == {"venv/bin/" + name for name in ("activate", "activate.csh", "activate.fish", "pip", "pip3",
-                                                       "pip3.11") if (site.project / "venv/bin" / name).exists()}
+                                                       f"pip3.{sys.version_info[1]}") if (site.project / "venv/bin" / name).exists()}
 
 
 def test_installed_here_in_development_mode_too(packages):
@@ -290,13 +291,13 @@ class Shell:
                   "CLOUDPLAN_PYTHON": "python3"}
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
         text += "set -- " + " ".join(map(shlex.quote, eggs)) + "\n"
-        text += "".join((SRC / "scripts" / name).read_text() for name in ("node-prepare.sh", "node-guard.sh"))
+        text += "".join((SRC / "scripts" / name).read_text() for name in ("node-lease.sh", "node-prepare.sh", "node-guard.sh"))
         self.running = subprocess.Popen([*self.argv, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
                                         env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere",
                                              "SSH_CONNECTION": f"of {os.getpid()} and no other"})
         self.running.stdin.write(text.encode())
         self.running.stdin.flush()
-        assert self.answer() == "ok"
+        assert self.answer() == "ok 1"
         return self
 
     def answer(self):

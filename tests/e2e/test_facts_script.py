@@ -21,7 +21,10 @@ from cloudnodes_chroot import out_of_chroot
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
-SCRIPT = (SOURCE / "scripts" / "node-facts.sh").read_text()
+LEASES = "lease_dir=/tmp/cloudplan-leases\n"
+LEASE_SCRIPT = (SOURCE / "scripts" / "node-lease.sh").read_text()
+FACTS_SCRIPT = (SOURCE / "scripts" / "node-facts.sh").read_text()
+SCRIPT = LEASE_SCRIPT + FACTS_SCRIPT  # as they are sent
 RECORDED = HERE / "recorded"
 NONCE = "0123456789abcdef"
 
@@ -99,7 +102,9 @@ class Node:
         self.shell = shell
         self.facts_parse = facts_parse
         self.env = {"HOME": str(self.home), "PATH": str(self.commands)}
-        self.script = SCRIPT
+        self.leases = top / "leases"
+        assert LEASES in SCRIPT
+        self.script = SCRIPT.replace(LEASES, f"lease_dir={self.leases}\n")
         self.covered = False
 
     def command(self, name, body):
@@ -265,6 +270,14 @@ def test_no_home_no_path(node):
     assert facts["mem_total"] > 0
 
 
+def lease(node, name, pid, numbers="4 1000", who="jenkins@ci1"):
+    """A lease that the process holds."""
+    node.leases.mkdir(exist_ok=True)
+    node.leases.chmod(0o1777)
+    started = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[19]
+    write(node.leases / name, f"1 {os.getuid()} {who} {numbers} {pid} {started} -\n")
+
+
 def count_processes(node, pythons="/usr/bin/python3", modules=""):
     """In a PID namespace, where the next process's number says how many there were."""
     count = '"$@" >/dev/null; exec /bin/sh -c \'/bin/sh -c "echo \\$\\$"; :\''
@@ -273,7 +286,7 @@ def count_processes(node, pythons="/usr/bin/python3", modules=""):
     none = subprocess.run([*argv, "/bin/true"], input="", **run)
     if none.returncode != 0:
         pytest.skip("user namespaces are not allowed here")
-    script = f"CLOUDPLAN_NONCE=n\nCLOUDPLAN_PYTHON='{pythons}'\nCLOUDPLAN_MODULES='{modules}'\n{SCRIPT}"
+    script = f"CLOUDPLAN_NONCE=n\nCLOUDPLAN_PYTHON='{pythons}'\nCLOUDPLAN_MODULES='{modules}'\n{node.script}"
     all_of_it = subprocess.run([*argv, *node.shell, "-s"], input=script, **run)
     return int(all_of_it.stdout) - int(none.stdout)
 
@@ -285,18 +298,49 @@ def test_few_processes(node):
     # modules are asked for by the process that says the version; another interpreter takes one process more
     assert count_processes(node, modules="pytest xdist") == one
     assert count_processes(node, pythons="/usr/bin/python3\n/usr/bin/python3\nno-such-python") == one + 1
+    # a directory for leases costs nothing, until there is one
+    node.leases.mkdir()
+    node.leases.chmod(0o1777)
+    assert count_processes(node) == one
+    lease(node, "run1.1", os.getpid())
+    assert one < count_processes(node) <= one + 12
+
+
+def test_leases(node):
+    assert node.lines("lease") == []
+    lease(node, "run1.1", os.getpid())
+    lease(node, "run2.7", os.getppid(), "2 0", "ci@::1")
+    write(node.leases / "run3.1", "1 0 x@y 8 8 4194303 1 -\n")
+    write(node.leases / "run4.1", "lease=8 8 x@y\n")
+    facts = node.facts()
+    assert (facts["lease_count"], facts["lease_cores"], facts["lease_mem"]) == (2, 6, 1000 << 20)
+    assert facts["lease_holder"] in ("jenkins@ci1", "ci@::1")
+    node.env["CLOUDPLAN_RUN"] = "run1"
+    assert node.lines("lease") == ["2 0 ci@::1"]
+
+
+def test_no_leases_of_a_directory_that_is_not_sticky(node):
+    lease(node, "run1.1", os.getpid())
+    node.leases.chmod(0o777)
+    assert node.lines("lease") == []
 
 
 def test_nothing_is_written(node):
-    code = "\n".join(line for line in SCRIPT.splitlines() if not line.lstrip().startswith("#"))
+    code = "\n".join(line for line in FACTS_SCRIPT.splitlines() if not line.lstrip().startswith("#"))
     assert "<<" not in code
     assert set(re.findall(r"\d?>+\S*", re.sub(r"'[^'\n]*'", "", code))) <= {">/dev/null", "2>/dev/null"}
     write(node.home / "copy/.cloudplan", "")
     write(node.home / "site/sitecustomize.py", "")  # Python would keep what it made of it
     node.env["PYTHONPATH"] = str(node.home / "site")
-    before = sorted(node.home.rglob("*"))
-    node.answer(python="python3", modules="pytest no_such_module")
-    assert sorted(node.home.rglob("*")) == before
+    lease(node, "run1.1", 1)
+    top = node.home.parent
+    before = {path: path.stat() for path in top.rglob("*")}
+    lines = node.lines("lease", python="python3", modules="pytest no_such_module")
+    after = {path: path.stat() for path in top.rglob("*")}
+    assert lines == ["4 1000 jenkins@ci1"]
+    assert {path: (st.st_ino, st.st_mtime_ns) for path, st in after.items()} == {
+        path: (st.st_ino, st.st_mtime_ns) for path, st in before.items()
+    }
 
 
 # Memory and cores on Linux
@@ -678,6 +722,7 @@ def test_darwin(node):
         "boot_id": "5E9B9A3C-0C4F-4C53-9C1B-6B3E4E2F7A11", "login_id": "ci@16777234:412903",
         "home": str(node.home), "target": "absent", "rsync": "openrsync-29", "python": "3.12.4",
         "python_path": str(node.commands / "python3"), "pythons": ["3.12.4"], "missing": "", "missing_python": 0,
+        "lease_count": 0, "lease_cores": 0, "lease_mem": 0, "lease_holder": "",
     }  # fmt: skip
 
 
@@ -709,4 +754,5 @@ def test_freebsd(node):
         "disk_free": 71991296 * 1024, "boot_id": "4c4c4544-0037-5710-8052-b4c04f4d3132:1700000000",
         "login_id": "ci@3459487232:34", "home": str(node.home), "target": "absent", "rsync": "3.2.7",
         "python": "3.9.18", "python_path": str(node.commands / "python3"), "pythons": ["3.9.18"], "missing": "", "missing_python": 0,
+        "lease_count": 0, "lease_cores": 0, "lease_mem": 0, "lease_holder": "",
     }  # fmt: skip

@@ -19,12 +19,32 @@ static void require_clean(const char *text, size_t size)
     require(strcmp(copy, text) == 0);
 }
 
+/* The same bytes as the words of a guard: they become the lease, or change nothing. */
+static void try_words(const uint8_t *data, size_t size)
+{
+    struct facts f, before;
+    char words[256];
+    size_t len = size < sizeof words - 1 ? size : sizeof words - 1;
+    memcpy(words, data, len);
+    words[len] = '\0';
+    memset(&f, 'x', sizeof f);
+    before = f;
+    if (facts_set_lease(&f, words, NULL) != 0) {
+        require(memcmp(&f, &before, sizeof f) == 0);
+        return;
+    }
+    require(f.lease_count == 1 && f.lease_cores >= 1 && f.lease_cores <= FACTS_CORES_MAX && f.lease_mem <= INT64_MAX);
+    require_clean(f.lease_holder, sizeof f.lease_holder);
+    require(f.lease_holder[0] && f.cores == before.cores);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct facts f;
     struct error err = ERROR_INIT;
+    try_words(data, size);
     if (facts_parse(&f, (const char *)data, size, "N", &err) != 0) {
         require(err.status == STATUS_DATA);
         require_clean(err.text, sizeof err.text);
@@ -56,5 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CLEAN(python_path);
     CLEAN(rsync);
     CLEAN(missing);
+    CLEAN(lease_holder);
+    require(!f.lease_count == !f.lease_holder[0] && f.lease_count <= f.lease_cores && f.lease_mem <= INT64_MAX);
+    require(f.lease_cores <= UINT64_C(65536) * f.lease_count);
     return 0;
 }

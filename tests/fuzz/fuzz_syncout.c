@@ -41,5 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t differences = rsync_differences(text, size, name, sizeof name);
     require(differences <= size && memchr(name, '\0', sizeof name) && !strchr(name, '\n'));
     require(differences > 0 || !*name);
+
+    char *line = strndup(text, size);
+    require(line != NULL);
+    rsync_total_size(line, &bytes);
+    free(line);
     return 0;
 }

@@ -16,6 +16,7 @@
 #define BEGIN "cloudplan-facts " NONCE " 1\n"
 #define END "cloudplan-end " NONCE "\n"
 #define MANDATORY "os=Linux\ncores=8\nmem_total=16000\nmem_available=10000\n"
+#define MIB (INT64_C(1) << 20)
 #define ANSWER(lines) "\n" BEGIN MANDATORY lines END
 
 /* In a block of its own of exactly len bytes, so that the sanitizer sees a step too far. */
@@ -149,6 +150,22 @@ static void test_bad(void **state)
         {ANSWER("cgroup_mem=1 1 1 1\n"), "answer malformed: cgroup_mem is not a number: \"1 1 1 1\""},
         {ANSWER("cgroup_mem=1 18446744073709551616 1\n"),
          "answer malformed: cgroup_mem is too large: \"1 18446744073709551616 1\""},
+        {ANSWER("lease=\n"), "answer malformed: lease has too few words: \"\""},
+        {ANSWER("lease=4 100\n"), "answer malformed: lease has too few words: \"4 100\""},
+        {ANSWER("lease=4 100 \n"), "answer malformed: lease does not say whose it is: \"4 100 \""},
+        {ANSWER("lease=4 100 a b\n"), "answer malformed: lease does not say whose it is: \"4 100 a b\""},
+        {ANSWER("lease=4 100 \033[2Ja\n"), "answer malformed: lease does not say whose it is: \"4 100 ?[2Ja\""},
+        {ANSWER("lease=4 100 a@b%s\n"), "answer malformed: lease does not say whose it is: \"4 100 a@b%s\""},
+        {ANSWER("lease=1 1 a@b\nlease=x 100 a@b\n"), "answer malformed: lease is not a number: \"x 100 a@b\""},
+        {ANSWER("lease=4 -100 a@b\n"), "answer malformed: lease is not a number: \"4 -100 a@b\""},
+        {ANSWER("lease=4  100 a@b\n"), "answer malformed: lease is not a number: \"4  100 a@b\""},
+        {ANSWER("lease=0 100 a@b\n"), "answer malformed: lease is out of range: \"0 100 a@b\""},
+        {ANSWER("lease=65537 100 a@b\n"), "answer malformed: lease is out of range: \"65537 100 a@b\""},
+        {ANSWER("lease=4294967297 1 a@b\n"), "answer malformed: lease is out of range: \"4294967297 1 a@b\""},
+        {ANSWER("lease=1 8796093022208 a@b\n"), "answer malformed: lease is too large: \"1 8796093022208 a@b\""},
+        {ANSWER("lease=1 9223372036854775808 a@b\n"),
+         "answer malformed: lease is too large: \"1 9223372036854775808 a@b\""},
+        {ANSWER("lease=1 8796093022207 a@b\nlease=1 1 c\n"), "answer malformed: lease is too large: \"1 1 c\""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_bad(cases[i].answer, strlen(cases[i].answer), cases[i].text);
@@ -267,6 +284,10 @@ static void test_unknown_is_said(void **state)
     for (size_t i = 0; i < FACTS_PYTHONS_MAX; i++)
         assert_string_equal(f.pythons[i], "");
     assert_string_equal(f.missing, "");
+    assert_int_equal(f.lease_count, 0);
+    assert_int_equal(f.lease_cores, 0);
+    assert_int_equal(f.lease_mem, 0);
+    assert_string_equal(f.lease_holder, "");
 }
 
 /* In whatever order they come, each has its place; those that are not there leave theirs empty. */
@@ -399,6 +420,60 @@ static void test_memory(void **state)
     assert_int_equal(f.mem_available, 100);
 }
 
+#define HOLDER_64 "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ@:"
+
+static void test_leases(void **state)
+{
+    (void)state;
+    struct facts f = good(ANSWER("lease=8 1000 jenkins@ci1\nlease=65536 0 " HOLDER_64 "\nlease=1 1 x\n"));
+    assert_int_equal(f.lease_count, 3);
+    assert_int_equal(f.lease_cores, 65545);
+    assert_int_equal(f.lease_mem, 1001 * MIB);
+    assert_string_equal(f.lease_holder, "jenkins@ci1");
+    assert_string_equal(good(ANSWER("lease=1 1 " HOLDER_64 "\n")).lease_holder, HOLDER_64);
+    assert_bad(ANSWER("lease=1 1 " HOLDER_64 "x\n"), strlen(ANSWER("lease=1 1 " HOLDER_64 "x\n")),
+               "answer malformed: lease does not say whose it is: \"1 1 " HOLDER_64 "x\"");
+    assert_int_equal(good(ANSWER("lease=1 8796093022206 x\nlease=1 1 x\n")).lease_mem, INT64_MAX - (MIB - 1));
+
+    /* As many as an answer can hold, each of the most cores there are: no sum is passed over. */
+    size_t lines = 8000;
+    char *answer = malloc(lines * 16 + 256), *end = answer;
+    assert_non_null(answer);
+    end += sprintf(end, BEGIN MANDATORY);
+    for (size_t i = 0; i < lines; i++)
+        end += sprintf(end, "lease=65536 1 x\n");
+    strcpy(end, END);
+    f = good(answer);
+    free(answer);
+    assert_int_equal(f.lease_cores, 65536 * 8000);
+    assert_int_equal(f.lease_mem, 8000 * MIB);
+}
+
+/* What a guard says becomes the only lease, or changes nothing. */
+static void test_lease_instead(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", " ", "8", "8 1000", "8 1000 ", "0 1000 x", "65537 1000 x", "8 1000 x y",
+                                      "8 1000 x\n", "8 1e3 x", "8 9223372036854775807 x", "\033 1 x"};
+    struct facts f = good(ANSWER("lease=8 1000 jenkins@ci1\nlease=4 1 ci@ci2\n"));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct error err = ERROR_INIT;
+        assert_int_equal(facts_set_lease(&f, bad[i], &err), -1);
+        assert_int_equal(err.status, STATUS_DATA);
+        assert_memory_equal(err.text, "answer malformed: lease ", 24);
+        assert_int_equal(f.lease_count, 2);
+        assert_int_equal(f.lease_cores, 12);
+        assert_int_equal(f.lease_mem, 1001 * MIB);
+        assert_string_equal(f.lease_holder, "jenkins@ci1");
+    }
+    assert_int_equal(facts_set_lease(&f, "6 3000 ci@ci3", NULL), 0);
+    assert_int_equal(f.lease_count, 1);
+    assert_int_equal(f.lease_cores, 6);
+    assert_int_equal(f.lease_mem, 3000 * MIB);
+    assert_string_equal(f.lease_holder, "ci@ci3");
+    assert_int_equal(f.cores, 8);
+}
+
 static void test_text_is_cleaned_and_cut(void **state)
 {
     (void)state;
@@ -433,7 +508,8 @@ static void test_allocates_nothing(void **state)
     (void)state;
     struct facts facts;
     struct error err = ERROR_INIT;
-    static const char answer[] = ANSWER("quota=200000 100000\nhome=/root\ninterpreter=2 3.9\nmissing=2 xdist\n");
+    static const char answer[] = ANSWER("quota=200000 100000\nhome=/root\ninterpreter=2 3.9\nmissing=2 xdist\n"
+                                  "lease=1 1 x\n");
     alloc_fail_at(1);
     int result = facts_parse(&facts, answer, sizeof answer - 1, NONCE, &err);
     bool failed = alloc_has_failed();
@@ -456,6 +532,8 @@ int main(void)
         cmocka_unit_test(test_crlf),
         cmocka_unit_test(test_cores),
         cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_lease_instead),
         cmocka_unit_test(test_text_is_cleaned_and_cut),
         cmocka_unit_test(test_allocates_nothing),
     };

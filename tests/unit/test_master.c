@@ -38,7 +38,8 @@ static const char python[] = "#!/bin/sh\n"
                              "case $(cat \"$HOME/pip\") in\n"
                              "fails) echo 'error: no compiler'; exit 1 ;;\n"
                              "hangs) exec sleep 1000 ;;\n"
-                             "dies) read -r _ _ _ guard _ </proc/$PPID/stat; kill -9 $PPID \"$guard\" ;;\n"
+                             "dies) read -r _ _ _ reader _ </proc/$PPID/stat; read -r _ _ _ guard _ </proc/$reader/stat\n"
+                             "    kill -9 $PPID \"$reader\" \"$guard\" ;;\n"
                              "esac\n";
 
 /* Valid for the next 31 calls. */
@@ -94,6 +95,7 @@ static int make_base(void **state)
     if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
         return -1;
     setenv("PATH", env, 1);
+    unsetenv("SSH_CONNECTION"); /* guards would end what belongs to that one */
     free(env);
     return 0;
 }
@@ -260,6 +262,69 @@ static void test_connection_lost_before(void **state)
     world_close(w);
 }
 
+/* Another run on host a, or the same one from another connection, whose copy is SLOT then. */
+static struct masters *open_more(struct world *w, struct node_list *list, const char *run_id, unsigned slot)
+{
+    struct error err = ERROR_INIT;
+    w->params.run_id = run_id;
+    assert_int_equal(node_list_add(list, "a", &err), 0);
+    list->nodes[0].state = NODE_READY;
+    list->nodes[0].slot = slot;
+    struct masters *masters = masters_open(list, &w->params, &err);
+    if (!masters)
+        fail_msg("%s", err.text);
+    assert_string_equal(list->nodes[0].reason, "");
+    return masters;
+}
+
+static void test_each_run_has_its_copy(void **state)
+{
+    (void)state;
+    struct world *w = world_open(1, false, false);
+    struct node_list two = NODE_LIST_INIT, three = NODE_LIST_INIT;
+    struct error err = ERROR_INIT;
+    assert_int_equal(w->list.nodes[0].slot, 1);
+    struct masters *second = open_more(w, &two, "2", 0);
+    assert_int_equal(two.nodes[0].slot, 2);
+    assert_int_equal(access(path("a", "copy~2/.cloudplan"), F_OK), 0);
+    /* A connection that broke is for the same copy again, though the first one is free now. */
+    masters_close(w->masters, 5000);
+    w->masters = NULL;
+    char text[32] = "";
+    FILE *in = fopen(path("a", "ssh"), "r");
+    assert_non_null(in);
+    assert_non_null(fgets(text, sizeof text, in));
+    fclose(in);
+    assert_int_equal(kill((pid_t)atoi(text), SIGKILL), 0);
+    while (lines(path("a", "opened")) < 3) { /* it is a zombie in a moment */
+        assert_int_equal(masters_reopen(second, &err), 0);
+        usleep(1000);
+    }
+    assert_int_equal(two.nodes[0].slot, 2);
+    assert_int_equal(two.nodes[0].state, NODE_READY);
+    struct masters *third = open_more(w, &three, "3", 0);
+    assert_int_equal(three.nodes[0].slot, 1);
+    masters_close(second, 5000);
+    masters_close(third, 5000);
+    node_list_clear(&two);
+    node_list_clear(&three);
+    world_close(w);
+}
+
+/* The far end has not noticed that the connection broke: the former guard makes room for the new one. */
+static void test_former_guard_lives(void **state)
+{
+    (void)state;
+    struct world *w = world_open(1, false, false);
+    struct node_list again = NODE_LIST_INIT;
+    struct masters *masters = open_more(w, &again, "0123456789abcdef", 1);
+    assert_int_equal(again.nodes[0].slot, 1);
+    assert_int_equal(again.nodes[0].state, NODE_READY);
+    masters_close(masters, 5000);
+    node_list_clear(&again);
+    world_close(w);
+}
+
 static void test_not_opened(void **state)
 {
     (void)state;
@@ -354,6 +419,8 @@ int main(void)
         cmocka_unit_test(test_one_fails_and_one_hangs),
         cmocka_unit_test(test_connection_lost_meanwhile),
         cmocka_unit_test(test_connection_lost_before),
+        cmocka_unit_test(test_each_run_has_its_copy),
+        cmocka_unit_test(test_former_guard_lives),
         cmocka_unit_test(test_not_opened),
         cmocka_unit_test(test_allocations),
     };

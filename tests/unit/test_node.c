@@ -413,6 +413,7 @@ static void test_words_for_states(void **state)
     assert_string_equal(plan_term_name(TERM_MEMORY), "memory");
     assert_string_equal(plan_term_name(TERM_MAX_PROCESSES), "max-processes");
     assert_string_equal(plan_term_name(TERM_MACHINE), "machine");
+    assert_string_equal(plan_term_name(TERM_LEASE), "lease");
     assert_string_equal(plan_term_name(TERM_EACH), "each");
 }
 
@@ -447,6 +448,36 @@ static void test_without_memory(void **state)
     }
 }
 
+static void test_place(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned slot;
+        const char *chdir, *path, *place;
+    } table[] = {
+        {0, "w/copy", "w/copy", "w/copy"},
+        {1, "w/copy", "w/copy/venv/bin/python3", "w/copy/venv/bin/python3"},
+        {2, "w/copy", "w/copy", "w/copy~2"},
+        {9, "w/copy", "w/copy/venv/bin/python3", "w/copy~9/venv/bin/python3"},
+        {2, "w/copy", "w/copyright", "w/copyright"},
+        {2, "w/copy", "python3", "python3"},
+        {2, "/srv/copy", "/usr/bin/python3", "/usr/bin/python3"},
+        {2, "/srv/copy", "/srv/copy/bin/python3", "/srv/copy~2/bin/python3"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        for (ALLOC_EACH(n)) {
+            struct node node = {.slot = table[i].slot};
+            alloc_fail_at(n);
+            char *place = node_place(&node, table[i].chdir, table[i].path);
+            bool failed = alloc_has_failed();
+            alloc_fail_at(0);
+            assert_true((place == NULL) == failed);
+            if (place)
+                assert_string_equal(place, table[i].place);
+            free(place);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_set),
         cmocka_unit_test(test_sum_does_not_overflow),
         cmocka_unit_test(test_words_for_states),
+        cmocka_unit_test(test_place),
         cmocka_unit_test(test_clear_keeps_errno),
         cmocka_unit_test(test_without_memory),
     };

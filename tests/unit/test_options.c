@@ -61,7 +61,7 @@ static const struct bad {
     {{"-\xc3\xa9"}, "-?: unknown option; see cloudplan --help; the engine's options go after --"},
     {{"-k", "smoke"}, "-k: unknown option; see cloudplan --help; the engine's options go after --"},
     {{"--cloud-nod=a"}, "--cloud-nod: ambiguous, could be --cloud-node, --cloud-nodes, --cloud-nodes-from"},
-    {{"--ver"}, "--ver: ambiguous, could be --verbose, --version"},
+    {{"--ver"}, "--ver: ambiguous, could be --verify, --verbose, --version"},
     {{"--quiet=yes"}, "--quiet=yes: takes no value, write --quiet"},
     {{"--qui="}, "--qui=: takes no value, write --quiet"},
 
@@ -100,6 +100,17 @@ static const struct bad {
     {{"--cloud-probe-timeout=0"}, "--cloud-probe-timeout=0: not a number from 1 to 3600"},
     {{"--cloud-probe-timeout=3601"}, "--cloud-probe-timeout=3601: not a number from 1 to 3600"},
     {{"--cloud-probe-timeout=5s"}, "--cloud-probe-timeout=5s: not a whole number of seconds"},
+    {{"--cloud-wait="}, "--cloud-wait: needs a value, --cloud-wait=DURATION"},
+    {{"--cloud-wait=m"}, "--cloud-wait=m: not a duration such as 90, 90s, 10m or 2h"},
+    {{"--cloud-wait=1d"}, "--cloud-wait=1d: not a duration such as 90, 90s, 10m or 2h"},
+    {{"--cloud-wait=1h30m"}, "--cloud-wait=1h30m: not a duration such as 90, 90s, 10m or 2h"},
+    {{"--cloud-wait=-1"}, "--cloud-wait=-1: not a duration such as 90, 90s, 10m or 2h"},
+    {{"--cloud-wait= 1"}, "--cloud-wait= 1: not a duration such as 90, 90s, 10m or 2h"},
+    {{"--cloud-wait=0"}, "--cloud-wait=0: not a duration from 1 s to 168 h"},
+    {{"--cloud-wait=169h"}, "--cloud-wait=169h: not a duration from 1 s to 168 h"},
+    {{"--cloud-wait=5124095576030432h"}, "--cloud-wait=5124095576030432h: not a duration from 1 s to 168 h"},
+    {{"--cloud-wait=99999999999999999999"}, "--cloud-wait=99999999999999999999: not a duration from 1 s to 168 h"},
+    {{"--cloud-no-lease=1"}, "--cloud-no-lease=1: takes no value, write --cloud-no-lease"},
     {{"--cloud-rsync-bandwidth-limit=5m"}, "--cloud-rsync-bandwidth-limit=5m: not a whole number of KiB/s"},
     {{"--cloud-rsync-max-processes=-1"}, "--cloud-rsync-max-processes=-1: not a whole number"},
     {{"-n", "auto"}, "--numprocesses=auto: not a whole number"},
@@ -168,6 +179,7 @@ static void test_defaults(void **state)
     assert_true(options.policy.mem_per_process == 0 && options.policy.mem_reserve == 0);
     assert_true(options.policy.max_processes == 0 && options.policy.min_processes == 0);
     assert_int_equal(options.probe_timeout, 10);
+    assert_true(options.wait_s == 0 && !options.policy.no_lease);
     assert_int_equal(options.bwlimit, 5000);
     assert_int_equal(options.rsync_max, 0);
     assert_string_equal(options.cipher, "aes128-gcm@openssh.com");
@@ -215,6 +227,24 @@ static void test_values(void **state)
     assert_int_equal(options.rsync_max, 7);
     assert_string_equal(options.cipher, "");
     options_clear(&options);
+}
+
+static void test_durations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word;
+        uint32_t seconds;
+    } table[] = {{"--cloud-wait=90", 90}, {"--cloud-wait=90s", 90}, {"--cloud-wait=10m", 600}, {"--cloud-wait=168h", 604800}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct options options;
+        struct line line;
+        struct error err;
+        assert_int_equal(parse(&options, &line, (const char *[]){table[i].word, "--cloud-no-lease", NULL}, &err), 0);
+        assert_int_equal(options.wait_s, table[i].seconds);
+        assert_true(options.policy.no_lease);
+        options_clear(&options);
+    }
 }
 
 /* Given twice: the last wins, but for what may be repeated, which keeps its order. */
@@ -485,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_abbreviations),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_durations),
         cmocka_unit_test(test_twice),
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_posixly_correct),

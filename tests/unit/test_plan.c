@@ -373,6 +373,142 @@ static void test_each_same_as_played(void **state)
     assert_true(cut > 500); /* the rounds were worth playing */
 }
 
+static void lease(struct node *node, uint32_t cores, uint64_t mem, const char *holder)
+{
+    node->facts.lease_count = 1;
+    node->facts.lease_cores = cores;
+    node->facts.lease_mem = mem;
+    snprintf(node->facts.lease_holder, sizeof node->facts.lease_holder, "%s", holder);
+}
+
+/* Nodes that are machines of their own: what a lease leaves is what a node without that much would have, and lease
+ * is the term where that is less. */
+static void test_lease_same_as_smaller(void **state)
+{
+    (void)state;
+    unsigned seed = 3;
+    size_t decided = 0;
+    for (int round = 0; round < 5000; round++) {
+        struct node_list list = NODE_LIST_INIT;
+        struct policy policy = {.mem_per_process = (uint64_t)(rand_r(&seed) % 4),
+                                .mem_reserve = (uint64_t)(rand_r(&seed) % 4),
+                                .max_processes = (uint32_t)(rand_r(&seed) % 6)};
+        uint32_t cores = 1 + (uint32_t)(rand_r(&seed) % 8), leased = (uint32_t)(rand_r(&seed) % 9);
+        uint64_t mem = (uint64_t)(rand_r(&seed) % 30), leased_mem = (uint64_t)(rand_r(&seed) % 30);
+        add(&list, "whole", cores, mem, "");
+        add(&list, "smaller", leased < cores ? cores - leased : 0, leased_mem < mem ? mem - leased_mem : 0, "");
+        add(&list, "leased", cores, mem, "");
+        lease(&list.nodes[2], leased, leased_mem, "ci@a");
+        plan_make(&list, &policy, NULL);
+        const struct node *whole = &list.nodes[0], *smaller = &list.nodes[1], *node = &list.nodes[2];
+        bool less = smaller->processes < whole->processes;
+        assert_int_equal(node->processes, smaller->processes);
+        assert_int_equal(node->state, smaller->state);
+        assert_int_equal(node->limited_by, less ? TERM_LEASE : whole->limited_by);
+        assert_int_equal(less && !node->processes, strstr(node->reason, "its room is leased: ") == node->reason);
+        decided += less;
+        policy.no_lease = true;
+        for (size_t i = 0; i < 3; i++)
+            node_set(&list.nodes[i], NODE_READY, "%s", "");
+        plan_make(&list, &policy, NULL);
+        assert_int_equal(node->processes, whole->processes);
+        assert_int_equal(node->limited_by, whole->limited_by);
+        node_list_clear(&list);
+    }
+    assert_true(decided > 1000);
+}
+
+/* Nodes of one machine see the same leases: together they get what is left of it, whatever their number. */
+static void test_lease_on_machine(void **state)
+{
+    (void)state;
+    for (size_t count = 1; count <= 6; count++) {
+        for (uint32_t leased = 0; leased <= 12; leased++) {
+            struct node_list list = NODE_LIST_INIT;
+            struct policy policy = {.mem_per_process = GIB};
+            for (size_t i = 0; i < count; i++) {
+                char name[32];
+                snprintf(name, sizeof name, "n%zu", i);
+                lease(add(&list, name, 12, 64 * GIB, "boot"), leased, leased * GIB, "ci@a");
+            }
+            plan_make(&list, &policy, NULL);
+            assert_int_equal(node_list_processes(&list), 12 - leased);
+            for (size_t i = 0; i < count; i++) {
+                const struct node *node = &list.nodes[i];
+                uint32_t unleased = 12 / (uint32_t)count + (i < 12 % count);
+                if (node->processes < unleased)
+                    assert_int_equal(node->limited_by, TERM_LEASE);
+                else
+                    assert_int_equal(node->limited_by, count == 1 ? TERM_CORES : TERM_MACHINE);
+            }
+            node_list_clear(&list);
+        }
+    }
+}
+
+static void test_largest_leases(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = 1};
+    char holder[FACTS_HOLDER_MAX];
+    memset(holder, 'h', sizeof holder - 1);
+    holder[sizeof holder - 1] = '\0';
+    struct node *node = add(&list, "a", UINT32_MAX, UINT64_MAX, "");
+    lease(node, UINT32_MAX - 1, UINT64_MAX, holder);
+    node->facts.lease_count = UINT32_MAX;
+    assert_int_equal(plan_make(&list, &policy, NULL), -1);
+    assert_string_equal(node->reason, "its room is leased: 4294967294 processes with 17592186044416 MiB by "
+                                      "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh (and 4294967294 more)");
+    node_set(node, NODE_READY, "%s", "");
+    lease(node, UINT32_MAX - 1, UINT64_MAX - 2, holder);
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    assert_int_equal(node->processes, 1);
+    node_list_clear(&list);
+}
+
+/* Planned again, a node never gets more than its share of the plan. */
+static void test_plan_node(void **state)
+{
+    (void)state;
+    struct node_list list = NODE_LIST_INIT;
+    struct policy policy = {.mem_per_process = GIB, .min_processes = 4};
+    struct error err = ERROR_INIT;
+    add(&list, "a", 8, 8 * GIB, "boot");
+    add(&list, "b", 8, 8 * GIB, "boot");
+    struct node *a = &list.nodes[0], *b = &list.nodes[1];
+    assert_int_equal(plan_make(&list, &policy, NULL), 0);
+    assert_int_equal(a->processes, 4);
+    assert_int_equal(facts_set_lease(&a->facts, "2 0 ci@x", NULL), 0);
+    assert_int_equal(plan_node(a, &policy), 0);
+    assert_int_equal(a->processes, 4); /* 6 would be left, but b has 4 */
+    assert_int_equal(a->limited_by, TERM_MACHINE);
+    assert_int_equal(facts_set_lease(&a->facts, "5 1024 ci@x", NULL), 0);
+    assert_int_equal(plan_node(a, &policy), 0);
+    assert_int_equal(a->processes, 3);
+    assert_int_equal(a->limited_by, TERM_LEASE);
+    assert_int_equal(plan_judge(&list, &policy, &err), 0);
+    assert_int_equal(facts_set_lease(&a->facts, "1 7169 ci@x", NULL), 0);
+    assert_int_equal(plan_node(a, &policy), -1);
+    assert_int_equal(a->state, NODE_UNFIT);
+    assert_int_equal(a->limited_by, TERM_LEASE);
+    assert_string_equal(a->reason, "its room is leased: 1 process with 7169 MiB by ci@x");
+    assert_int_equal(plan_judge(&list, &policy, &err), 0);
+    assert_int_equal(facts_set_lease(&b->facts, "7 0 ci@x", NULL), 0);
+    assert_int_equal(plan_node(b, &policy), 0);
+    assert_int_equal(b->processes, 1);
+    assert_int_equal(plan_judge(&list, &policy, &err), -1);
+    assert_int_equal(err.status, STATUS_CAPACITY);
+    policy.each = 2;
+    assert_int_equal(plan_node(b, &policy), -1);
+    assert_string_equal(b->reason, "room for 1 of the 2 processes that --dist=each needs (one for each "
+                                   "--cloud-python), limited by lease: 7 processes by ci@x");
+    err = (struct error)ERROR_INIT;
+    assert_int_equal(plan_judge(&list, &policy, &err), -1);
+    assert_int_equal(err.status, STATUS_UNAVAILABLE);
+    node_list_clear(&list);
+}
+
 /* As many nodes as there can be, all on one machine: no quadratic search. */
 static void test_many_nodes(void **state)
 {
@@ -435,6 +571,10 @@ int main(void)
         cmocka_unit_test(test_no_node_at_all),
         cmocka_unit_test(test_same_as_played),
         cmocka_unit_test(test_each_same_as_played),
+        cmocka_unit_test(test_lease_same_as_smaller),
+        cmocka_unit_test(test_lease_on_machine),
+        cmocka_unit_test(test_largest_leases),
+        cmocka_unit_test(test_plan_node),
         cmocka_unit_test(test_many_nodes),
         cmocka_unit_test(test_without_memory),
     };

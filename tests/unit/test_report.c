@@ -43,7 +43,10 @@ static struct node_list sample(void)
                                 .home = "/home/ci",
                                 .python = "3.11.2",
                                 .python_path = "/usr/bin/python3",
-                                .rsync = "3.2.7"};
+                                .rsync = "3.2.7",
+                                .pythons = {"3.11.2"},
+                                .python_count = 2,
+                                .lease_holder = "ci@one"};
     node_set(&n[0], NODE_READY, "%s", "");
     n[0].processes = 5;
     n[0].limited_by = TERM_MEMORY;
@@ -76,44 +79,44 @@ static char *const logins[] = {(char *)"5/ci@10.0.0.1:2222", (char *)"3/:", NULL
     ", \"disk_free\": " disk "}"
 #define NO_WORDS                                                                                             \
     "\"boot_id\": \"\", \"os\": \"\", \"release\": \"\", \"arch\": \"\", \"home\": \"\", \"python\": \"\", " \
-    "\"rsync\": \"\""
+    "\"rsync\": \"\", \"pythons\": []"
 #define BIG "9223372036854775807"
 
 static const char document[] =
     "{\"version\": 1, \"processes\": 8, \"nodes\": ["
     "{\"name\": \"ci@10.0.0.1:2222\", \"host\": \"10.0.0.1\", \"user\": \"ci\", \"port\": 2222, \"state\": "
     "\"ready\","
-    " \"reason\": null, \"processes\": 5, \"limited_by\": \"memory\", \"facts\": " FACTS(
+    " \"reason\": null, \"processes\": 5, \"limited_by\": \"memory\", \"leased_by\": \"ci@one\", \"facts\": " FACTS(
         "8", "16", "16777216000", "12884901888", "5368709120",
         "\"boot_id\": \"1b9b\", \"os\": \"Linux\", \"release\": \"6.1\", \"arch\": \"x86_64\", \"home\": "
         "\"/home/ci\","
-        " \"python\": \"3.11.2\", \"rsync\": \"3.2.7\"",
+        " \"python\": \"3.11.2\", \"rsync\": \"3.2.7\", \"pythons\": [\"3.11.2\", \"\"]",
         "0.5",
         "85594030080") "}, "
                        "{\"name\": \"alias\", \"host\": \"alias\", \"user\": \"deploy\", \"port\": 2200, "
                        "\"state\": \"ready\","
                        " \"reason\": null, \"processes\": 3, \"limited_by\": \"max-processes\", "
-                       "\"facts\": " FACTS(
+                       "\"leased_by\": null, \"facts\": " FACTS(
                            "65536", "65536", BIG, BIG, BIG, NO_WORDS, "null",
                            "null") "}, "
                                    "{\"name\": \":\", \"host\": \"localhost\", \"user\": null, \"port\": "
                                    "null, \"state\": \"unfit\","
                                    " \"reason\": \"too little memory: \\\"\\u00fc\\\"\", \"processes\": 0, "
-                                   "\"limited_by\": \"memory\", \"facts\": " FACTS(
+                                   "\"limited_by\": \"memory\", \"leased_by\": null, \"facts\": " FACTS(
                                        "1", "0", "0", "0", "0", NO_WORDS, "null",
                                        "null") "}, "
                                                "{\"name\": \"[::1]:22\", \"host\": \"::1\", \"user\": null, "
                                                "\"port\": 22, \"state\": \"refused\","
                                                " \"reason\": \"host key unknown\", \"processes\": 0, "
-                                               "\"limited_by\": null, \"facts\": null}, "
+                                               "\"limited_by\": null, \"leased_by\": null, \"facts\": null}, "
                                                "{\"name\": \"gone\", \"host\": \"gone\", \"user\": null, "
                                                "\"port\": null, \"state\": \"offline\","
                                                " \"reason\": \"a?b?[31m?\", \"processes\": 0, "
-                                               "\"limited_by\": null, \"facts\": null}, "
+                                               "\"limited_by\": null, \"leased_by\": null, \"facts\": null}, "
                                                "{\"name\": \"odd\", \"host\": \"odd\", \"user\": null, "
                                                "\"port\": null, \"state\": \"failed\","
                                                " \"reason\": \"answer malformed\", \"processes\": 0, "
-                                               "\"limited_by\": null, \"facts\": null}"
+                                               "\"limited_by\": null, \"leased_by\": null, \"facts\": null}"
                                                "], \"tx\": [\"ssh=ci@10.0.0.1//id=1_0\", \"popen//id=2\"]}";
 
 /* The same members in the same order: both are written anew in one form. */

@@ -524,7 +524,8 @@ static void test_destination(void **state)
         struct sync_params params = params_for(in_base("root"));
         params.bwlimit = table[i].bwlimit;
         char *text = command(&params, RSYNC_COPY, &node);
-        assert_memory_equal(text, "exec rsync ", 11);
+        assert_memory_equal(text, "ulimit -f 8192 ", 15); /* RSYNC_OUTPUT_MAX */
+        assert_non_null(strstr(text, "; exec rsync "));
         if (table[i].option)
             assert_non_null(strstr(text, table[i].option));
         else
@@ -533,6 +534,28 @@ static void test_destination(void **state)
         assert_non_null(strstr(text, table[i].where));
         free(text);
     }
+}
+
+/* Another copy than the first begins with what that one has. */
+static void test_slots(void **state)
+{
+    (void)state;
+    struct node node = {.name = (char *)"n", .host = (char *)"n", .slot = 2};
+    struct sync_params params = params_for(in_base("root"));
+    params.chdir = "work/copy";
+    char *text = command(&params, RSYNC_COPY, &node);
+    assert_non_null(strstr(text, " 'n:work/copy~2/' "));
+    assert_non_null(strstr(text, " --copy-dest='../copy' "));
+    free(text);
+    text = command(&params, RSYNC_VERIFY, &node);
+    assert_non_null(strstr(text, " 'n:work/copy~2/' "));
+    assert_null(strstr(text, "copy-dest"));
+    free(text);
+    node.slot = 1;
+    text = command(&params, RSYNC_COPY, &node);
+    assert_non_null(strstr(text, " 'n:work/copy/' "));
+    assert_null(strstr(text, "copy-dest"));
+    free(text);
 }
 
 static void test_allocations(void **state)
@@ -611,6 +634,7 @@ int main(void)
         cmocka_unit_test_setup(test_names, clear_trees),
         cmocka_unit_test_setup(test_verify, clear_trees),
         cmocka_unit_test_setup(test_destination, clear_trees),
+        cmocka_unit_test_setup(test_slots, clear_trees),
         cmocka_unit_test_setup(test_allocations, clear_trees),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);

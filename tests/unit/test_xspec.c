@@ -176,6 +176,30 @@ static void test_one_for_each_process(void **state)
     node_list_clear(&list);
 }
 
+/* Each node has the run's copy where there was room for it. */
+static void test_copies(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a b :");
+    list.nodes[0].slot = 1;
+    list.nodes[1].slot = 2;
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(n);
+        char **xspecs = xspec_tx(&list, &defaults, &err);
+        bool failed = alloc_has_failed();
+        alloc_fail_at(0);
+        assert_true((xspecs == NULL) == failed);
+        assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+        if (xspecs)
+            assert_strings(xspecs, &err,
+                           "ssh=a//id=a_0//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3\n"
+                           "ssh=b//id=b_0//chdir=pytest_ci_app~2//python=pytest_ci_app~2/venv/bin/python3\n"
+                           "popen//id=localhost_0");
+    }
+    node_list_clear(&list);
+}
+
 static void test_this_machine(void **state)
 {
     (void)state;
@@ -564,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_values_taken),
         cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_one_for_each_process),
+        cmocka_unit_test(test_copies),
         cmocka_unit_test(test_this_machine),
         cmocka_unit_test(test_each),
         cmocka_unit_test(test_each_of_hostile_facts),

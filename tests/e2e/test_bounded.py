@@ -1,0 +1,144 @@
+"""What a run may take: descriptors, memory, disk, here and there; and programs that are not what they should be."""
+import json
+import os
+import re
+
+import pytest
+
+from conftest import Site, World, PROGRAM, clean
+
+PLAIN = {"test_one.py": "import pytest\n@pytest.mark.parametrize('x', range(20))\ndef test_one(x):\n    pass\n"}
+NODES = 300
+
+# Each address of the cluster is a login of its own, with a home of its own; or, with ~/flood, floods.
+FORCED = """\
+MaxStartups 4096
+KexAlgorithms curve25519-sha256
+ForceCommand set -- $SSH_CONNECTION; [ ! -e ~/flood ] || exec yes; HOME=$HOME/of-$3; export HOME; mkdir -p "$HOME"; cd; exec sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+
+@pytest.fixture(scope="module")
+def many():
+    with World(visible=[os.path.dirname(os.path.realpath(PROGRAM))]) as world:
+        cluster = world.cluster(NODES, sshd_config=FORCED)
+        cluster.set_cores(4 * NODES)
+        cluster.set_memory(available_mib=1024 * NODES, total_mib=2048 * NODES)
+        site = Site(world)
+        site.nodes = [cluster]
+        site.write(PLAIN)
+        yield site
+
+
+def run_with_limit(site, limit, *args, count=NODES, **options):
+    argv = site.argv(*args, nodes=list(site.nodes[0].names[:count]))
+    return site.world.run(["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *argv], cwd="/home/ci/project", **options)
+
+
+def test_many_nodes_few_descriptors(many):
+    result = run_with_limit(many, 64, "run", "--cloud-max-processes=2", "--", "-q", timeout=60)
+    assert result.returncode == 0 and "20 passed" in result.stdout, result
+    assert "Too many open files" not in result.stdout + result.stderr
+    out = re.findall(r"^cloudplan: ([\d.]+) is left out \((.*?)\): (.*)$", result.stderr, re.M)
+    ready = set(many.nodes[0].names) - {name for name, _, _ in out}
+    assert ready == set(many.nodes[0].names[:8]), (ready, result.stderr[-2000:])
+    assert {(state, reason) for _, state, reason in out} == {
+        ("unfit", "no room for it: the limit of open files is 64; raise it with ulimit -n")}
+    assert len(re.findall(r": 1 worker, ", result.stdout)) == 8
+    many.assert_nothing_left()
+
+
+def test_processes_are_taken_off_evenly(many):
+    result = run_with_limit(many, 64, "plan", "--cloud-max-processes=4", "--format=json", count=3)
+    nodes = json.loads(result.stdout)["nodes"]
+    assert [(node["processes"], node["limited_by"]) for node in nodes] == [(3, "files"), (3, "files"), (2, "files")]
+    short = run_with_limit(many, 64, "plan", "--cloud-max-processes=4", "--cloud-min-processes=9", count=3)
+    assert short.returncode == 75 and "room for 8 of the 9 processes" in short.stderr
+
+
+def test_memory_per_node(many):
+    """All of them answer without end, at once."""
+    count = 100
+    flood = many.nodes[0].home / "flood"
+    flood.touch()
+    measure = ("import resource, subprocess, sys\n"
+               "subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+               "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n")
+    argv = many.argv("probe", nodes=list(many.nodes[0].names[:count]))
+    used = int(many.world.run(["python3", "-c", measure, *argv], cwd="/home/ci/project", check=True).stdout)
+    flood.unlink()
+    assert used < 20 * 1024 + count * 640  # KiB: an answer of 256, what libssh2 needs, and libssh2's window
+
+
+# Disks
+
+
+def test_no_room_for_the_copy(make_site):
+    site = make_site(nodes=1, home_mib=1)
+    roomy = site.world.node(home_mib=8)
+    site.nodes = site.world.nodes
+    site.write({**PLAIN, "large": "x" * 3_000_000})
+    # TMPDIR: no control socket's path would fit, and it does not even exist.
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", env={"TMPDIR": "/home/ci/" + "long" * 30})
+    assert result.returncode == 0 and "20 passed" in result.stdout, result
+    full = site.nodes[0]
+    assert re.search(rf"{full.name} is left out \(failed\): No space left on device for the copy: it takes 29\d\d KiB, and \d+ KiB are "
+                     "free where pytest_ci_project will be$", result.stderr, re.M), result.stderr
+    assert not list(full.home.glob("pytest_*"))
+    # Where there is a copy, less is needed than the whole; what is missing rsync says.
+    (site.project / "another").write_text("x" * 9_000_000)
+    again = site.run("sync", nodes=[roomy])
+    assert again.returncode == 74 and "sync failed, rsync status 11: " in again.stderr and "No space left on device" in again.stderr
+    alone = site.run("sync", nodes=[full])
+    assert alone.returncode == 74 and "the sync failed on every node; 10.0.120.1: No space left on device for the copy" in alone.stderr
+
+
+@pytest.mark.parametrize("size", ["96k", "160k", "256k"])
+def test_own_disk_is_full(site, size):
+    """Wherever that strikes: an end with the reason, at once, and nothing left but what cannot be."""
+    controller = site.world.controller
+    site.write({**PLAIN, "large": "x" * 100_000})
+    (controller.home / "tiny").mkdir(exist_ok=True)
+    controller.as_root(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0777", "tmpfs", "/home/ci/tiny"])
+    try:
+        result = site.run("run", "--cloud-max-processes=1", "--", "-q", nodes=site.nodes[:1], env={"TMPDIR": "/home/ci/tiny"}, timeout=40)
+        left = controller.run(["ls", "-A", "/home/ci/tiny"]).stdout.split()
+    finally:
+        controller.as_root(["umount", "/home/ci/tiny"])
+    assert left == [], left
+    if result.returncode == 0:
+        assert "20 passed" in result.stdout
+        return
+    assert result.returncode in (65, 71, 74), result
+    assert "No space left on device" in result.stderr, result
+    assert "Traceback" not in result.stderr and result.elapsed < 20, result
+
+
+# Programs
+
+RSYNC = "cloudplan: rsync: {}; rsync 3.1 or newer is needed (Debian: apt-get install rsync)\n"
+PARALLEL = "cloudplan: parallel: {}; GNU parallel is needed, 20160222 or newer; moreutils has another"
+
+
+@pytest.mark.parametrize("name,says,words", [
+    ("rsync", None, RSYNC.format("not found")),
+    ("rsync", "rsync  version 3.0.9  protocol version 30", RSYNC.format("too old")),
+    ("rsync", "openrsync: protocol version 29\nrsync version 2.6.9 compatible", RSYNC.format("not the program that it should be")),
+    ("parallel", "GNU parallel 20130922", PARALLEL.format("too old")),
+    ("parallel", "parallel [OPTIONS] command -- arguments", PARALLEL.format("not the program that it should be")),
+    ("ssh", None, "cloudplan: ssh: not found; the OpenSSH client is needed"),
+])
+def test_programs(site, name, says, words):
+    clean(site)
+    site.write(PLAIN)
+    folder = site.world.home / "programs"
+    folder.mkdir(exist_ok=True)
+    for tool in ("sh", "ssh", "rsync", "parallel", "perl", "env", "python3"):
+        (folder / tool).unlink(missing_ok=True)
+        if tool != name:
+            (folder / tool).symlink_to("/usr/bin/" + tool)
+    if says:
+        (folder / name).write_text(f"#!/bin/sh\nprintf '%s\\n' '{says}'\n")
+        (folder / name).chmod(0o755)
+    result = site.run("sync", env={"PATH": "/home/ci/programs"})
+    assert result.returncode == 78 and result.stderr.startswith(words) and len(result.stderr.splitlines()) == 1, result
