@@ -325,6 +325,7 @@ interpreter() { # NAME NUMBER
     if [ -n "$CLOUDPLAN_MODULES" ]; then
         # shellcheck disable=SC2086 # into words
         text=$("$1" -B -c "$find_modules" $CLOUDPLAN_MODULES) || return
+        [ ${#text} -le 65536 ] || return # to search it takes the square of the time
         said=${text##*"$nl"cloudplan-python } # what starts with every interpreter there may print, too
     else
         # -V and no program: it takes a quarter of the time, which counts where a hundred nodes share one machine
@@ -379,6 +380,8 @@ target() { # DIR
         put target foreign
     elif [ ! -e "$1" ]; then
         put target absent
+    elif [ ! -O "$1" ]; then
+        put target foreign # whoever owns it could change what is run
     elif [ -d "$1" ] && [ -f "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]; then
         put target ours
     elif [ -d "$1" ] && [ -r "$1" ] && [ -x "$1" ] && is_empty "$1"; then

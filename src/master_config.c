@@ -25,6 +25,7 @@ int master_config_write(const struct master_params *params, struct error *err)
             "Host *\n"
             "    ControlMaster no\n"
             "    ControlPath %s/%%C\n"
+            "    ControlPersist no\n"
             "    BatchMode yes\n"
             "    ConnectTimeout 10\n"
             "    ServerAliveInterval %d\n"

@@ -233,10 +233,9 @@ int stage_probe(struct run *run, struct error *err)
 
 /* --- copy --- */
 
-/* Copies what has changed, and makes it fit for use where it is now. */
-static int transfer(struct run *run, struct error *err)
+static struct sync_params what_to_copy(struct run *run)
 {
-    const struct sync_params params = {
+    return (struct sync_params){
         .rundir = run->rundir,
         .root = run->project.root,
         .chdir = run->project.chdir,
@@ -250,9 +249,21 @@ static int transfer(struct run *run, struct error *err)
         .progress = report_sync_progress,
         .progress_arg = run->report,
     };
+}
+
+int stage_disks(struct run *run, struct error *err)
+{
+    const struct sync_params params = what_to_copy(run);
+    return disk_room_check(&run->list, &params, err);
+}
+
+/* Copies what has changed, and makes it fit for use where it is now. */
+static int transfer(struct run *run, struct error *err)
+{
+    const struct sync_params params = what_to_copy(run);
     if (!run->masters)
         return 0;
-    int result = disk_room_check(&run->list, &params, err) || sync_run(&run->list, run->masters, &params, err) ? -1 : 0;
+    int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
     report_copied(run->report);
     if (result == 0 && (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&

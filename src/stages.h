@@ -53,6 +53,8 @@ int stage_probe(struct run *run, struct error *err);
 int stage_plan(struct run *run, struct error *err);
 /* Opens the connections, and leases what was planned; where that is gone it is as in stage_plan(). */
 int stage_open(struct run *run, struct error *err);
+/* Leaves out nodes whose disk has no room for a first copy: before anything is made there. */
+int stage_disks(struct run *run, struct error *err);
 /* Copies, prepares. */
 int stage_copy(struct run *run, struct error *err);
 /* The plan as text: results on stdout, or for run on stderr. */

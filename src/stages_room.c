@@ -105,7 +105,8 @@ static int plan(struct run *run, struct error *err)
     for (;;) {
         struct error why = ERROR_INIT;
         if (plan_make(&run->list, &run->options.policy, &why) == 0)
-            return descriptors_fit(&run->list, descriptors_limit(), run->options.policy.each, err);
+            return descriptors_fit(&run->list, descriptors_limit(), run->options.policy.each, err) ||
+                   plan_judge(&run->list, &run->options.policy, err) ? -1 : 0;
         if (!worth_waiting(run, &why))
             return error_set(err, why.status, "%s", why.text);
         if (ask_again(run, &why, err))
@@ -164,7 +165,7 @@ int stage_open(struct run *run, struct error *err)
 {
     while (stage_any_remote(run)) {
         struct error why = ERROR_INIT;
-        if (stage_rundir(run, err) || open_masters(run, err) || stage_lease(run, err))
+        if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || stage_lease(run, err))
             return -1;
         if (plan_judge(&run->list, &run->options.policy, &why) == 0)
             return 0;

@@ -14,7 +14,8 @@ NODES = 300
 FORCED = """\
 MaxStartups 4096
 KexAlgorithms curve25519-sha256
-ForceCommand set -- $SSH_CONNECTION; [ ! -e ~/flood ] || exec yes; HOME=$HOME/of-$3; export HOME; mkdir -p "$HOME"; cd; exec sh -c "$SSH_ORIGINAL_COMMAND"
+ForceCommand set -- $SSH_CONNECTION; [ ! -e ~/flood ] || exec yes; export HOME=$HOME/of-$3; mkdir -p "$HOME"; cd; \
+exec sh -c "$SSH_ORIGINAL_COMMAND"
 """
 
 

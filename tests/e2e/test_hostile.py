@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -448,21 +447,25 @@ def test_gigabytes_of_diagnostics(site):
     (second.home / "seen").touch()
     running = site.popen("run", "--cloud-max-processes=1", "--", "-q")
     largest = {"memory": 0, "disk": 0}
+    ended = threading.Event()
 
     def watch():
-        while running.poll() is None:
+        while not ended.wait(0.02):
             try:
                 status = (world.controller.root / f"proc/{running.pid}/status").read_text()
                 largest["memory"] = max(largest["memory"], int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10)
-                largest["disk"] = max(largest["disk"], sum(path.stat().st_blocks * 512 for path in (world.controller.root / "tmp").glob("cloudplan*/*")))
+                blocks = sum(path.stat().st_blocks for path in (world.controller.root / "tmp").glob("cloudplan*/*"))
+                largest["disk"] = max(largest["disk"], blocks * 512)
             except (OSError, TypeError):
                 pass
-            time.sleep(0.02)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    out, err = site.finish(running, timeout=60)
-    watcher.join()
+    try:
+        out, err = site.finish(running, timeout=60)
+    finally:
+        ended.set()
+        watcher.join()
     for node in (first, second):
         (node.home / ".bashrc").unlink()
         (node.home / "seen").unlink()
@@ -477,7 +480,8 @@ def test_tools_there_that_are_fakes(site):
     """A node whose rsync is something else drops out by itself; one whose Python is drops out of the run."""
     first, second, third = site.nodes
     site.write(PLAIN)
-    for node, name, text in ((first, "rsync", "#!/bin/sh\n[ \"$1\" != --version ] || exec /usr/bin/rsync \"$@\"\nexec head -c 3000000 /dev/urandom\n"),
+    for node, name, text in ((first, "rsync", "#!/bin/sh\n[ \"$1\" != --version ] || exec /usr/bin/rsync \"$@\"\n"
+                                              "exec head -c 3000000 /dev/urandom\n"),
                              (second, "python3", "#!/bin/sh\ncase $* in *sys.stdin.readline*) exec head -c 3000000 /dev/urandom ;; esac\n"
                                                  "exec /usr/bin/python3 \"$@\"\n")):
         (node.home / "fake").mkdir()

@@ -491,37 +491,3 @@ def test_more_workers_than_sessions_on_a_connection(make_site, sessions):
     assert result.returncode == 0, result
     assert len(set(re.findall(r"^\[(10\S+)\]", result.stdout, re.M))) == 12, result.stdout[-3000:]
     site.assert_nothing_left()
-
-
-COVERED = {
-    "pytest.ini": "[pytest]\n",
-    ".gitignore": ".coverage\n",
-    "pkg/__init__.py": "def f(x):\n    if x > 20:\n        return 1\n    return 0\n",
-    "pkg/never.py": "def g():\n    return 2\n",
-    "tests/test_a.py": "import pytest\nfrom pkg import f\n@pytest.mark.parametrize('x', range(60))\ndef test_f(x): f(x)\n",
-    "tests/test_b.py": "import subprocess, sys\ndef test_child():\n    subprocess.run([sys.executable, '-c', 'import pkg'], check=True)\n",
-}
-
-
-@pytest.mark.parametrize("args", [["--cov=pkg"], ["--cov=pkg", "--cov-branch"], ["--cov=pkg", "--cov-report=xml"]])
-def test_coverage_is_that_of_a_local_run(site, args):
-    """Several workers in one directory of a node, and paths that differ from the controller's."""
-    pytest.importorskip("pytest_cov")
-    site.write(COVERED)
-    local = site.world.run(["python3", "-m", "pytest", "-q", *args], cwd="/home/ci/project")
-    far = site.run("run", "--cloud-max-processes=3", "--", "-q", *args)
-    assert far.returncode == local.returncode == 0, far
-
-    def table(result):
-        if "--cov-report=xml" in args:
-            text = (site.project / "coverage.xml").read_text()
-            (site.project / "coverage.xml").unlink()
-            return re.findall(r'<(?:class|line) [^>]*>', text)
-        return re.findall(r"^(?:pkg|TOTAL).*$", result.stdout, re.M)
-
-    if "--cov-report=xml" in args:  # both write the same file
-        far_table = table(far)
-        site.world.run(["python3", "-m", "pytest", "-q", *args], cwd="/home/ci/project")
-        assert far_table == table(local)
-    else:
-        assert table(far) == table(local)
