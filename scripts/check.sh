@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 71
 top=$PWD
 quick=
 [ "${1:-}" = --quick ] && quick=yes
-fuzz_seconds=${FUZZ_SECONDS:-10}
+fuzz_seconds=${FUZZ_SECONDS:-6}
 # Debian's own interpreter: the first python3 in PATH may be another one, without pytest.
 python=/usr/bin/python3
 passed=0
@@ -100,12 +100,12 @@ manual() {
     # mandoc knows neither this page's date nor Debian's names of others' manuals: warnings count, style does not.
     mandoc -Tlint -Wwarning man/cloudplan.1
 }
-# Most of their time the tests wait, for a network, a signal, a node that is gone: a file more than there are processors.
+# Most of their time the tests wait, for a network, a signal, a node that is gone: two files more than there are processors.
 # shellcheck disable=SC2329
 e2e() {
     CLOUDPLAN=$top/build/gcc/cloudplan CLOUDPLAN_SRC=$top CLOUDPLAN_BUILD=$top/build/gcc \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 -n $((jobs + 1)) --dist=loadfile tests/e2e
+        "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
 }
 # shellcheck disable=SC2329
 fuzz() {

@@ -12,7 +12,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
 * what failed can be told by node (pytest_cloudplan_results.py);
 * a test whose worker was lost is run again (pytest_cloudplan_reruns.py);
-* pytest-cov finds the project's files in what the nodes report.
+* pytest-cov finds the project's files in what the nodes report (pytest_cloudplan_coverage.py).
 
 Official hooks come first.  Where only an internal of xdist or execnet will do, its absence means that
 they go their own way: slower or less kind, never a crash.  Tried with pytest-xdist 2.5, 3.1, 3.6 and 3.8.
@@ -26,6 +26,7 @@ import sys
 
 import pytest
 
+from pytest_cloudplan_coverage import Coverage
 from pytest_cloudplan_gateways import (
     STATUS_UNAVAILABLE,
     Gateways,
@@ -33,7 +34,6 @@ from pytest_cloudplan_gateways import (
     check_all,
     has_copy,
     place,
-    shares_directory,
     startable,
 )
 from pytest_cloudplan_results import Results, last_line, write_line
@@ -158,17 +158,6 @@ def pytest_configure(config):
 # The session
 
 
-def share_coverage_paths(config):
-    """pytest-cov notes where each node has its files, but not for the object that combines their data."""
-    controller = getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
-    noted, combining = (
-        getattr(getattr(getattr(controller, name, None), "config", None), "paths", None)
-        for name in ("cov", "combining_cov")
-    )
-    if isinstance(noted, dict) and isinstance(combining, dict) and "source" in noted:
-        combining["cloudplan"] = noted["source"]  # one list: it grows as nodes end
-
-
 class Controller:
     """The hooks of a distributed session."""
 
@@ -177,6 +166,8 @@ class Controller:
         self.results = Results(config, self.say, FAILED_FILE)
         config.pluginmanager.register(self.results, "cloudplan-results")
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
+        self.coverage = Coverage(config, _roots())
+        config.pluginmanager.register(self.coverage, "cloudplan-coverage")
         self.gateways = None
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
@@ -196,12 +187,10 @@ class Controller:
 
         # It would map every argument to a directory that xdist has copied, and fail for all others.
         if hasattr(xdist.workermanage, "make_reltoroot"):
-            xdist.workermanage.make_reltoroot = lambda roots, args: node_args(args, self.copied)
-        share_coverage_paths(config)
-        for spec in specs:
-            if not shares_directory(spec):
-                # pytest-cov's workers combine all data files of their directory: each may find its own only.
-                spec.env.setdefault("COVERAGE_FILE", ".cloudplan-coverage-" + spec.id)
+            xdist.workermanage.make_reltoroot = lambda roots, args: self.coverage.args(
+                node_args(args, self.copied)
+            )
+        self.coverage.share_paths()
         if "PYTEST_ADDOPTS" in os.environ:
             words = shlex.split(os.environ["PYTEST_ADDOPTS"])
             for spec in specs:
@@ -222,7 +211,7 @@ class Controller:
         if hasattr(group, "makegateway"):
             # What one worker of --dist=each did not do, no other can do for it.
             each = config.option.dist == "each" and hasattr(session, "_clone_node")
-            self.gateways = Gateways(group, self.say, may_move=not each)
+            self.gateways = Gateways(group, self.say, self.coverage.order, may_move=not each)
             if each:
                 self.bear_losses(session)
             self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)

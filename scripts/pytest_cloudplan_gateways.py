@@ -131,11 +131,12 @@ def plugin_source():
 WORKER_SOURCE = inspect.getsource(pytest_cloudplan_worker)
 
 
-def prepare(gateway, plugin):
+def prepare(gateway, plugin, coverage):
     """Runs pytest_cloudplan_worker.py there; StartError where its Python is of no use."""
     spec = gateway.spec
     channel = gateway.remote_exec(WORKER_SOURCE)
-    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin})
+    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin,
+                  "coverage": coverage})
     missing = channel.receive()
     channel.waitclose()
     if missing:
@@ -152,9 +153,10 @@ class StartError(Exception):
 class Gateways:
     """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
 
-    def __init__(self, group, say, may_move=True):
+    def __init__(self, group, say, coverage=lambda spec: None, may_move=True):
         self.group = group
         self.say = say
+        self.coverage = coverage  # what the worker of a spec is told of it
         self.may_move = may_move  # whether a worker may be replaced on another host
         self.plugin = plugin_source()
         self.ready = {}  # spec.id: gateway
@@ -228,7 +230,7 @@ class Gateways:
         timer.start()
         try:
             gateway = self.group_makegateway(spec)
-            prepare(gateway, self.plugin)
+            prepare(gateway, self.plugin, self.coverage(gateway.spec))
             if overdue.is_set():
                 raise StartError("too late")
             self.prepared.add(gateway.id)
@@ -310,7 +312,7 @@ class Gateways:
             return
         self.prepared.add(gateway.id)
         try:
-            prepare(gateway, self.plugin)
+            prepare(gateway, self.plugin, self.coverage(gateway.spec))
         except Exception as error:
             self.say("%s: %s" % (gateway.id, self.reason(gateway.spec, error)))
 

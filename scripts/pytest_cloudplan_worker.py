@@ -1,8 +1,8 @@
 """What every worker does before pytest-xdist's own code: execnet sends this file and runs it there.
 
 The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
-environment variables that the xspec sets, "plugin": the source of pytest_cloudplan.py or None}.  The answer is
-the list of the modules that a worker needs and that its Python does not have.
+environment variables that the xspec sets, "plugin": the source of pytest_cloudplan.py or None, "coverage": names of
+pytest-cov's files, or None where nothing is measured}.  The answer is the list of the modules that a worker needs and that its Python does not have.
 
 * Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
   interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
@@ -10,7 +10,10 @@ the list of the modules that a worker needs and that its Python does not have.
 * pytest_cloudplan is there even where it is not installed: pytest reads the project's addopts again on every
   worker, --cloud-... and cloud_... among them.  Where it is installed, this one is the one that is imported,
   and pytest registers a name only once.
+* pytest-cov's data file has a name of the worker's own, which the tests do not see: they may run coverage
+  themselves.  Nothing of it stays in the directory.
 """
+import glob
 import os
 import sys
 import types
@@ -75,14 +78,59 @@ def leave_plugins():
 
 
 def add_plugin(source):
-    """Makes pytest load the plugin from memory, by way of a second one that then removes the traces."""
+    """Makes pytest load the plugin from memory."""
     os.environ["CLOUDPLAN_ENGINE"] = "1"  # it shall only know its options
     try:
         make_module(PLUGIN, source)
     finally:
         os.environ.pop("CLOUDPLAN_ENGINE", None)
-    loader = make_module(LOADER, "pytest_plugins = [%r]" % PLUGIN)
+
+
+def measure(order):
+    """pytest-cov's files for this worker alone; returns hooks that take them away."""
+    import pytest
+
+    data = os.path.abspath(order["data"])
+    config = os.path.abspath(order["config"]) if order["config"] else None
+    before = os.environ.get("COVERAGE_FILE")
+
+    def remove():
+        for path in glob.glob(glob.escape(data) + ".*") + [data, config]:
+            try:
+                os.unlink(path)
+            except (OSError, TypeError):
+                pass
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(session):
+        # pytest-cov has read it, and tells children.  Those of coverage's own multiprocessing read it themselves.
+        controller = getattr(session.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+        concurrency = getattr(getattr(getattr(controller, "cov", None), "config", None), "concurrency", None)
+        if controller is None or "multiprocessing" in (concurrency or ()):
+            return
+        if before is None:
+            os.environ.pop("COVERAGE_FILE", None)
+        else:
+            os.environ["COVERAGE_FILE"] = before
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure():
+        remove()
+
+    remove()  # what a worker of that name left that was killed
+    os.environ["COVERAGE_FILE"] = data
+    if config:
+        with open(config, "wb") as file:
+            file.write(order["text"])
+    return [pytest_sessionstart, pytest_unconfigure]
+
+
+def add_loader(plugins, hooks):
+    """A plugin of this process alone, by which pytest loads what is in memory, and which then removes the traces."""
+    loader = make_module(LOADER, "pytest_plugins = %r" % plugins)
     loader.pytest_addhooks = leave_plugins  # called as soon as pytest has it
+    for hook in hooks:
+        setattr(loader, hook.__name__, hook)
     others = os.environ.get("PYTEST_PLUGINS")
     os.environ["PYTEST_PLUGINS"] = others + "," + LOADER if others else LOADER
 
@@ -94,6 +142,8 @@ if __name__ == "__channelexec__":
     if not order["local"]:
         find_shipped(os.environ)
     missing = [name for name in NEEDED if find_spec(name) is None]
-    if order["plugin"] and not missing:
-        add_plugin(order["plugin"])
+    if not missing:
+        if order["plugin"]:
+            add_plugin(order["plugin"])
+        add_loader([PLUGIN] if order["plugin"] else [], measure(order["coverage"]) if order["coverage"] else [])
     controller.send(missing)
