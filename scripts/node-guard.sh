@@ -41,7 +41,8 @@ guard_make() { # DIR
     if [ -L "$1" ]; then
         guard_reason="$1 is a symbolic link there: remove it, or choose another --cloud-chdir"
     elif [ -e "$1" ] && { [ ! -O "$1" ] || [ -L "$1/.cloudplan" ]; } ||
-        { [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; }; }; then
+        { [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; } &&
+            [ ! -f "$1/.cloudplan" ]; }; then # again: another guard may be making it at this moment
         guard_reason="$1 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
     elif ! guard_words=$(mkdir -p "$1" 2>&1) || ! guard_words=$( (: >>"$1/.cloudplan") 2>&1); then
         guard_reason="$1 cannot be made there: $guard_words"

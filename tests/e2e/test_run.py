@@ -474,9 +474,9 @@ def test_own_xspecs_come_along(site):
 
 def test_min_processes_after_a_failed_sync(make_site):
     site = make_site(nodes=1)
-    full = site.world.node(home_mib=1)
-    site.write({**SUITE, "data/large": "x" * 3_000_000})
-    result = site.run("run", "--cloud-max-processes=1", "--cloud-min-processes=2", nodes=[site.nodes[0], full])
+    chatty = site.world.node(bashrc="echo hello; echo world >&2\n")
+    site.write(SUITE)
+    result = site.run("run", "--cloud-max-processes=1", "--cloud-min-processes=2", nodes=[site.nodes[0], chatty])
     assert result.returncode == 75 and "after the sync" in result.stderr
     assert "test session" not in result.stdout
 
