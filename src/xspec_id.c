@@ -54,12 +54,10 @@ static const char **id_stems(const struct node_list *list, struct error *err)
 /* What a node says, as a part of an id. */
 static void id_part(char part[ID_PART_MAX + 1], const char *text)
 {
-    size_t n = 0;
-    for (; n < ID_PART_MAX && text[n]; n++)
-        part[n] = strchr(ID_CHARS, text[n]) ? text[n] : '_';
-    part[n] = '\0';
-    if (n == 0)
-        snprintf(part, ID_PART_MAX + 1, "unknown");
+    snprintf(part, ID_PART_MAX + 1, "%s", *text ? text : "unknown");
+    for (char *c = part; *c; c++)
+        if (!strchr(ID_CHARS, *c))
+            *c = '_';
 }
 
 /* NULL without memory. */
