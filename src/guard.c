@@ -87,6 +87,7 @@ static void read_into(int *fd, char *buf, size_t *len)
         if (*len == GUARD_WORDS_MAX - 1) {
             *len = GUARD_WORDS_MAX / 2;
             memmove(buf, buf + GUARD_WORDS_MAX - 1 - *len, *len);
+            buf[*len] = '\0'; /* there may be nothing to read yet */
         }
         ssize_t n = read(*fd, buf + *len, GUARD_WORDS_MAX - 1 - *len);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))

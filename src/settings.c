@@ -173,6 +173,7 @@ static void read_words(struct settings_query *q)
         if (q->words_len == WORDS_MAX - 1) {
             q->words_len = WORDS_MAX / 2;
             memmove(q->words, q->words + WORDS_MAX - 1 - q->words_len, q->words_len);
+            q->words[q->words_len] = '\0';
         }
         ssize_t n = read(q->child.out, q->words + q->words_len, WORDS_MAX - 1 - q->words_len);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -363,7 +364,7 @@ int settings_parse(struct settings *s, void **document, const char *text, size_t
         const char *words = json_string_value(json_object_get(error, "text"));
         json_int_t status = json_integer_value(json_object_get(error, "status"));
         bool known = status == STATUS_USAGE || status == STATUS_DATA || status == STATUS_TOOL;
-        return words && known ? error_set(err, (int)status, "%s", words) : malformed("error", err);
+        return words && *words && known ? error_set(err, (int)status, "%s", words) : malformed("error", err);
     }
     if (json_integer_value(json_object_get(root, "version")) != 1)
         return malformed("version", err);

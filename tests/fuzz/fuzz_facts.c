@@ -1,5 +1,6 @@
 /* A node's answer as hostile bytes: whatever is taken for good keeps the promises of facts.h. */
 #include "../../src/facts.h"
+#include "../../src/transport.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,30 @@ static void try_words(const uint8_t *data, size_t size)
     require(f.lease_holder[0] && f.cores == before.cores);
 }
 
+/* The answer as it comes, in pieces of a length that its first byte says: all of it is kept, and its end is seen as soon as
+ * it is there. */
+static void collect(const char *text, size_t size)
+{
+    struct transport t = {0};
+    size_t piece = 1 + (size ? (unsigned char)text[0] : 0), at = 0;
+    bool complete = false;
+    while (at < size && !complete) {
+        size_t len = size - at < piece ? size - at : piece;
+        int result = transport_collect(&t, text + at, len, "cloudplan-end N", &complete);
+        require((result == 0) == (at + len <= FACTS_ANSWER_MAX));
+        if (result) {
+            require(t.state == NODE_FAILED && t.err.status == STATUS_DATA && t.answer_len == at);
+            break;
+        }
+        at += len;
+        require(t.answer_len == at && memcmp(t.answer, text, at) == 0 && t.answer[at] == '\0');
+    }
+    const char *end = memmem(text, at, "\ncloudplan-end N\n", 17);
+    require(!end || complete);
+    require(!complete || memmem(text, at, "cloudplan-end N", 15));
+    free(t.answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -45,6 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct facts f;
     struct error err = ERROR_INIT;
     try_words(data, size);
+    collect((const char *)data, size);
     if (facts_parse(&f, (const char *)data, size, "N", &err) != 0) {
         require(err.status == STATUS_DATA);
         require_clean(err.text, sizeof err.text);

@@ -410,10 +410,35 @@ static void test_answers(void **state)
     assert_int_equal(strlen(answer), ERROR_TEXT_MAX - 1);
 }
 
+/* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is made. */
+static void test_full_buffer(void **state)
+{
+    (void)state;
+    static const char said[] = "\ncloudplan-guard n ok 1\n";
+    static struct guard guard = {.child = CHILD_INIT};
+    char answer[ERROR_TEXT_MAX], text[GUARD_WORDS_MAX - 1];
+    int fds[2];
+    assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+    memset(text, 'x', sizeof text);
+    memcpy(text + sizeof text * 3 / 4, said, sizeof said - 1); /* in the half that is kept */
+    assert_int_equal(write(fds[1], text, sizeof text), sizeof text);
+    guard_begin(&guard, "", 0);
+    guard.child.out = fds[0];
+    guard_turn(&guard);
+    assert_int_equal(strlen(guard.out), guard.out_len);
+    assert_true(guard_answer(&guard, "n", "", answer));
+    assert_string_equal(answer, "ok 1");
+    assert_false(guard_answer(&guard, "n", "", answer)); /* said once */
+    close(fds[1]);
+    guard_turn(&guard);
+    assert_int_equal(guard.child.out, -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_full_buffer),
         cmocka_unit_test(test_nothing_to_prepare),
         cmocka_unit_test(test_scripts_only),
         cmocka_unit_test(test_one_fails_and_one_hangs),

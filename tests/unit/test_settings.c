@@ -62,6 +62,7 @@ static void test_bad_answers(void **state)
         {"{" VERSIONS ", " REST ", \"notes\": {}}", STATUS_BUG, "malformed: notes"},
         {"{\"error\": {\"status\": 1, \"text\": \"x\"}}", STATUS_BUG, "malformed: error"},
         {"{\"error\": {\"status\": 65}}", STATUS_BUG, "malformed: error"},
+        {"{\"error\": {\"status\": 65, \"text\": \"\"}}", STATUS_BUG, "malformed: error"},
         {"{\"error\": {\"status\": 65, \"text\": \"tox.ini: so\\nit is\"}}", STATUS_DATA, "tox.ini: so?it is"},
         {"{\"error\": {\"status\": 78, \"text\": \"no\"}}", STATUS_TOOL, "no"},
     };
