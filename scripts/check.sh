@@ -2,12 +2,13 @@
 # Installs what the tests need and runs all of them. The last line counts: N passed, N failed.
 #
 # Options: --quick leaves out distcheck and the fuzzing. Everything is built below build/, out of the tree.
+# FUZZ_SECONDS (60): for each parser.
 set -u
 cd "$(dirname "$0")/.." || exit 71
 top=$PWD
 quick=
 [ "${1:-}" = --quick ] && quick=yes
-fuzz_seconds=${FUZZ_SECONDS:-6}
+fuzz_seconds=${FUZZ_SECONDS:-60}
 # Debian's own interpreter: the first python3 in PATH may be another one, without pytest.
 python=/usr/bin/python3
 passed=0
@@ -70,7 +71,8 @@ logs=$top/build/log
 rm -rf "$logs"
 mkdir -p "$logs"
 jobs=$(nproc)
-trap 'summary; exit 1' INT TERM HUP
+fuzzers=
+trap '[ -z "$fuzzers" ] || kill "$fuzzers"; summary; exit 1' INT TERM HUP
 
 configure_in() { # DIR ARGUMENT...
     mkdir -p "$1" && cd "$1" && shift && "$top/configure" --quiet "$@"
@@ -107,13 +109,33 @@ e2e() {
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
 }
-# shellcheck disable=SC2329
 fuzz() {
     # A copy of the corpus: what a run finds does not change the tree.
     rm -rf "build/fuzz/corpus-$1"
     mkdir -p "build/fuzz/corpus-$1"
-    build/fuzz/tests/fuzz/fuzz_"$1" -max_total_time="$fuzz_seconds" -timeout=10 -max_len=65536 -print_final_stats=1 \
-        -artifact_prefix="build/fuzz/crash-$1-" "build/fuzz/corpus-$1" "tests/fuzz/corpus/$1"
+    exec nice -n 19 build/fuzz/tests/fuzz/fuzz_"$1" -max_total_time="$fuzz_seconds" -timeout=60 -max_len=65536 \
+        -print_final_stats=1 -artifact_prefix="build/fuzz/crash-$1-" "build/fuzz/corpus-$1" "tests/fuzz/corpus/$1"
+}
+fuzz_targets() {
+    for target in tests/fuzz/fuzz_*.c; do
+        target=${target#tests/fuzz/fuzz_}
+        echo "${target%.c}"
+    done
+}
+# All of them, one after the other, in the time that the tests leave: those wait more than they work. The result of each
+# is a file.
+fuzz_all() {
+    trap 'kill "$fuzzer"; exit' TERM
+    for target in $(fuzz_targets); do
+        (fuzz "$target") >"$logs/fuzz-$target" 2>&1 &
+        fuzzer=$!
+        wait "$fuzzer"
+        echo $? >"$logs/fuzz-$target.status"
+    done
+}
+# shellcheck disable=SC2329
+fuzz_result() {
+    cat "$logs/fuzz-$1" && return "$(cat "$logs/fuzz-$1.status")"
 }
 
 step autoreconf autoreconf -fi || { summary; exit 1; }
@@ -124,21 +146,27 @@ cd "$top" || exit 71
 built=
 step build-gcc make -C build/gcc -j"$jobs" WARN_CFLAGS=-Werror cloudplan tests/e2e/facts_parse && built=yes
 step build-clang make -C build/clang -j"$jobs" WARN_CFLAGS=-Werror
+if [ -z "$quick" ]; then
+    step configure-fuzz configure_in build/fuzz CC=clang --enable-fuzzers --enable-sanitizers CFLAGS='-O1 -g'
+    cd "$top" || exit 71
+    if step build-fuzz make -C build/fuzz -j"$jobs" fuzzers; then
+        fuzz_all &
+        fuzzers=$!
+    fi
+fi
 tests unit unit
 # Without a program every test fails, each after its own wait.
 [ -z "$built" ] || tests e2e e2e
 step shellcheck shells
 step cppcheck static
 step mandoc manual
-if [ -z "$quick" ]; then
-    step configure-fuzz configure_in build/fuzz CC=clang --enable-fuzzers --enable-sanitizers CFLAGS='-O1 -g'
-    cd "$top" || exit 71
-    step build-fuzz make -C build/fuzz -j"$jobs" fuzzers
-    for target in tests/fuzz/fuzz_*.c; do
-        target=${target#tests/fuzz/fuzz_}
-        step "fuzz-${target%.c}" fuzz "${target%.c}"
+[ -n "$quick" ] || step distcheck make -C build/gcc distcheck
+if [ -n "$fuzzers" ]; then
+    wait "$fuzzers"
+    fuzzers=
+    for target in $(fuzz_targets); do
+        step "fuzz-$target" fuzz_result "$target"
     done
-    step distcheck make -C build/gcc distcheck
 fi
 summary
 [ "$failed" = 0 ]
