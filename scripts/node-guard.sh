@@ -1,12 +1,13 @@
 # Runs on a node, from the standard input of `sh -s SLOT`, as long as the run lasts: it is what the
-# control master's own session does.  Assignments come before this text, then scripts/node-lease.sh and
+# control master's own session does; on this machine, ":", it is a child of cloudplan's, for a lease only.  Assignments come before this text, then scripts/node-lease.sh and
 # scripts/node-prepare.sh:
 #
 #   CLOUDPLAN_NONCE   marks our lines among those of a chatty start-up file
 #   CLOUDPLAN_CHDIR   the directory for the copy: relative to the home directory, or absolute
 #   CLOUDPLAN_RUN     the run's id: in the environment of its processes
 #   CLOUDPLAN_WHO     USER@CONTROLLER, for those who find something taken
-#   CLOUDPLAN_SLOT    0, or which copy this run has here already (its connection broke): no other one will do
+#   CLOUDPLAN_SLOT    0, or which copy this run has here already (its connection broke): no other one will do; none: it
+#                     needs no copy, and the answer is "ok 0"
 #   CLOUDPLAN_BEAT    seconds: so often there is a line from the controller
 #   "$@"              develop eggs: directories of the copy
 #
@@ -73,6 +74,11 @@ guard_end_former() { # DIR
 
 # False: guard_reason.
 guard_directory() {
+    if [ "$CLOUDPLAN_SLOT" = none ]; then
+        guard_slot=0
+        cd /
+        return
+    fi
     guard_base=$CLOUDPLAN_CHDIR
     guard_slot=${CLOUDPLAN_SLOT:-0}
     guard_tries=0
@@ -212,7 +218,7 @@ guard_main() {
     # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
     trap '' HUP PIPE TERM INT USR1
     unset CDPATH
-    cd || return 1
+    [ "$CLOUDPLAN_SLOT" = none ] || cd || return 1
     if ! guard_directory; then
         guard_say "$guard_reason"
         return 1
@@ -220,7 +226,7 @@ guard_main() {
     exec 3>&1 5<&0 >/dev/null </dev/null
     guard_read "$@" &
     guard_reader=$!
-    [ ! -w "$CLOUDPLAN_CHDIR/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$CLOUDPLAN_CHDIR/.cloudplan"
+    [ "$guard_slot" = 0 ] || [ ! -w "$CLOUDPLAN_CHDIR/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$CLOUDPLAN_CHDIR/.cloudplan"
     guard_say "ok $guard_slot" >&3
     exec 3>&- 5<&-
     wait "$guard_reader"

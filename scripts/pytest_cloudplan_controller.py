@@ -33,6 +33,7 @@ from pytest_cloudplan_gateways import (
     StartError,
     check_all,
     has_copy,
+    mark,
     place,
     startable,
 )
@@ -197,6 +198,8 @@ class Controller:
                 if not spec.popen:
                     there = node_args(words, has_copy(spec))
                     spec.env.setdefault("PYTEST_ADDOPTS", " ".join(map(shlex.quote, there)))
+        for spec in specs:
+            mark(spec)
         self.start(config, specs)
         self.unheard = {spec.id for spec in specs}
         self.results.expect(self.unheard)

@@ -7,6 +7,7 @@ see, nothing else.
 import copy
 import importlib
 import inspect
+import os
 import queue
 import random
 import re
@@ -27,6 +28,8 @@ START_SECONDS = 60  # for one worker, from its ssh to its answer
 RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
 UNREACHED = "ssh could not reach it"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
+RUN_ID = os.environ.get("CLOUDPLAN_LEASE", "")  # stays there: by it this machine's own processes are known as the run's
+MARK = "env CLOUDPLAN_RUN=%s " % RUN_ID
 
 
 # What an xspec says
@@ -46,6 +49,18 @@ def has_copy(spec):
     """Whether the worker's directory is a copy of the root, made by cloudplan: ssh_config= is its own.  What the
     user typed beside it has no copy that cloudplan knows of."""
     return bool(spec.ssh_config or spec.popen) and not spec.via
+
+
+def mark(spec):
+    """Has the node's guard know the worker as this run's.  Those beyond sshd's MaxSessions come over a connection that
+    the guard knows nothing of, and sshd takes no variable from us."""
+    if RUN_ID and spec.ssh and has_copy(spec):
+        spec.python = MARK + (spec.python or "python")
+
+
+def python_of(spec):
+    python = str(spec.python or "python")
+    return python[len(MARK):] if python.startswith(MARK) else python
 
 
 def place(spec, group=()):
@@ -140,7 +155,7 @@ def prepare(gateway, plugin, coverage):
     missing = channel.receive()
     channel.waitclose()
     if missing:
-        raise StartError("its Python (%s) has no module %s" % (spec.python or "python", ", ".join(missing)))
+        raise StartError("its Python (%s) has no module %s" % (python_of(spec), ", ".join(missing)))
 
 
 # Starting them
@@ -276,7 +291,7 @@ class Gateways:
         if type(error).__name__ == "HostNotFound" or (spec.ssh and status == 255):
             return UNREACHED
         if status:
-            return "its Python (%s) ended with status %d" % (spec.python or "python", status)
+            return "its Python (%s) ended with status %d" % (python_of(spec), status)
         # The far side's traceback ends with the exception itself.
         lines = str(error).strip().splitlines()
         return lines[-1] if lines else type(error).__name__

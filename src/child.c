@@ -191,17 +191,17 @@ static char **env_make(const char *const *changes)
 /* In the child, between fork and exec: only async-signal-safe calls. */
 static void child_become(const struct child_spec *spec, char **env, const int fds[3], int report, pid_t parent)
 {
-    if (spec->detached) {
+    if (spec->detached)
         setsid();
 #ifdef __linux__
-        if (!spec->outlives)
-            prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (!spec->outlives && getppid() != parent)
+    if (!spec->outlives) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent)
             _exit(127);
-#else
-        (void)parent;
-#endif
     }
+#else
+    (void)parent;
+#endif
     for (size_t i = 0; i < sizeof terminating / sizeof *terminating; i++)
         signal(terminating[i], was_ignored[terminating[i]] ? SIG_IGN : SIG_DFL);
     signal(SIGCHLD, SIG_DFL);

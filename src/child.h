@@ -24,9 +24,8 @@ struct child_spec {
     const char *const *argv;  /* argv[0] is looked up in PATH */
     const char *const *env;   /* NAME=VALUE to add or replace, "NAME" to remove; NULL: none */
     enum child_stdio in, out, err;
-    bool detached; /* a session of its own: no terminal, and no ^C from one.  Such a child is
-                      sent SIGTERM when cloudplan dies (Linux: PR_SET_PDEATHSIG). */
-    bool outlives; /* of a detached one: it is not sent that */
+    bool detached; /* a session of its own: no terminal, and no ^C from one */
+    bool outlives; /* it is not sent SIGTERM when cloudplan dies, as others are (Linux: PR_SET_PDEATHSIG) */
 };
 
 struct child {

@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 
 enum {
-    HERE = 28, /* standard streams, libraries, the next child's pipes */
+    HERE = 31, /* standard streams, libraries, the next child's pipes, those of this machine's own lease */
     HERE_NODE = 3,
     MASTER = 12, /* standard streams, the connection, its own session, the control socket */
     MASTER_WORKER = 4,

@@ -85,7 +85,16 @@ static char *make_script(const struct masters *ms, size_t *len)
     return guard_script(&guard, len);
 }
 
-static int start(struct masters *ms, struct master *m, struct error *err)
+/* Here, for a lease.  What came over a connection to this machine must not be taken for the run's. */
+static int start_here(struct master *m, struct error *err)
+{
+    static const char *const argv[] = {"/bin/sh", "-s", "none", NULL}, *const env[] = {"SSH_CONNECTION", NULL};
+    const struct child_spec spec = {
+        .argv = argv, .env = env, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
+    return child_start(&m->guard.child, &spec, err);
+}
+
+static int start_there(const struct masters *ms, struct master *m, struct error *err)
 {
     const struct node *node = m->node;
     const char *argv[20];
@@ -104,8 +113,13 @@ static int start(struct masters *ms, struct master *m, struct error *err)
     static const char *const env[] = {"SSH_ASKPASS_REQUIRE=never", NULL};
     const struct child_spec spec = {
         .argv = argv, .env = env, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
+    return child_start(&m->guard.child, &spec, err);
+}
+
+static int start(struct masters *ms, struct master *m, struct error *err)
+{
     m->tries++;
-    if (child_start(&m->guard.child, &spec, err))
+    if (m->node->local ? start_here(m, err) : start_there(ms, m, err))
         return -1;
     guard_begin(&m->guard, ms->script, ms->script_len);
     m->state = MASTER_OPENING;
@@ -133,7 +147,7 @@ static void opened(struct master *m, const char *answer)
 {
     unsigned slot;
     char rest;
-    if (sscanf(answer, "ok %u%c", &slot, &rest) != 1 || slot < 1 || slot > SLOT_MAX)
+    if (sscanf(answer, "ok %u%c", &slot, &rest) != 1 || slot > SLOT_MAX || (slot == 0) != m->node->local)
         drop(m, NODE_UNFIT, answer);
     else if (m->node->slot && m->node->slot != slot)
         drop(m, NODE_FAILED, "the connection broke, and now the node has another copy for this run");
@@ -164,6 +178,10 @@ static void lost(struct masters *ms, struct master *m)
 {
     char reason[ERROR_TEXT_MAX];
     enum node_state state = ssh_failure(m->guard.words, reason);
+    if (m->node->local) {
+        state = NODE_FAILED;
+        strcpy(reason, "the shell that was to hold its lease ended");
+    }
     if (m->state == MASTER_ASKED) {
         /* What was done there is half done: only the next sync makes it whole. */
         drop_asked(ms, m, state, reason);
@@ -302,7 +320,7 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
     child_tick(beat, ms, ms->beat_s * 1000);
     for (size_t i = 0; i < list->count; i++) {
         struct node *node = &list->nodes[i];
-        if (node->state != NODE_READY || node->local)
+        if (node->state != NODE_READY || (node->local && !params->local))
             continue;
         struct master *m = &ms->masters[ms->count++];
         m->node = node;
@@ -337,7 +355,8 @@ int masters_ask(struct masters *ms, const struct masters_question *question, str
     ms->question = question;
     for (size_t i = 0; i < ms->count; i++) {
         struct master *m = &ms->masters[i];
-        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || (question->once && m->settled))
+        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || (question->once && m->settled) ||
+            (m->node->local && !question->local))
             continue;
         question->line(question->arg, m->node, m->line);
         guard_ask(&m->guard, m->line);

@@ -6,6 +6,8 @@
  * die), and then ends what the run left behind on the node.  rsync and the engine reach the node through the
  * master by way of the generated ssh_config, which is made before the first master.
  *
+ * For a lease this machine has a guard, too: the same script in a shell of its own, without ssh and without a copy.
+ *
  * While masters are open each guard hears every 15 s, by child_tick(), that we are there; one that has heard
  * nothing for 90 s cleans up all the same.
  */
@@ -26,6 +28,7 @@ struct master_params { /* borrowed until masters_close() */
     const char *run_id; /* [a-z0-9]+: marks the run's processes on a node */
     const char *cipher; /* preferred; "" or NULL: OpenSSH's own choice */
     int timeout_ms;     /* for opening */
+    bool local;         /* this machine has a guard, too */
     /* For masters_prepare(). */
     const char *root;        /* absolute, here */
     const char *venv;        /* absolute, here; NULL: none */
@@ -34,7 +37,7 @@ struct master_params { /* borrowed until masters_close() */
     const char *const *eggs; /* directories relative to root to be installed there, NULL-terminated; NULL: none */
 };
 
-/* Writes the ssh_config and opens masters for every ready, non-local node.  Nodes whose master does not
+/* Writes the ssh_config and opens masters for every ready node.  Nodes whose master does not
  * open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words; those that have no room for a copy NODE_UNFIT.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N.
  */
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err);
@@ -47,6 +50,7 @@ struct masters_question {
     const char *command; /* its first word */
     const char *doing;   /* for the error's text: "preparing the nodes" */
     int timeout_ms;
+    bool local; /* of this machine's, too */
     bool once; /* not of a guard for which answer() has said that it is settled; one that was opened anew is another guard */
     /* Writes the command for a node, with its line's end. */
     void (*line)(void *arg, const struct node *node, char line[MASTERS_LINE_MAX]);

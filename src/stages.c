@@ -258,11 +258,9 @@ int stage_disks(struct run *run, struct error *err)
 }
 
 /* Copies what has changed, and makes it fit for use where it is now. */
-static int transfer(struct run *run, struct error *err)
+static int copy(struct run *run, struct error *err)
 {
     const struct sync_params params = what_to_copy(run);
-    if (!run->masters)
-        return 0;
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
     report_copied(run->report);
@@ -272,14 +270,20 @@ static int transfer(struct run *run, struct error *err)
         node_list_unusable(&run->list, &why);
         result = error_set(err, STATUS_SYNC, "the copy could not be prepared on any node; %s", why.text);
     }
-    /* Guards that were opened anew meanwhile have no lease yet. */
-    if (result == 0)
-        result = stage_lease(run, err);
-    uint64_t left = node_list_processes(&run->list);
-    if (result == 0 && left < run->options.policy.min_processes)
-        result = error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
-                           (unsigned long long)left, run->options.policy.min_processes);
     return result;
+}
+
+/* Everything that a run takes is on the nodes after this. */
+static int transfer(struct run *run, struct error *err)
+{
+    /* Guards that were opened anew meanwhile have no lease yet. */
+    if ((stage_any_remote(run) && copy(run, err)) || stage_lease(run, err))
+        return -1;
+    uint64_t left = node_list_processes(&run->list);
+    if (left < run->options.policy.min_processes)
+        return error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
+                         (unsigned long long)left, run->options.policy.min_processes);
+    return 0;
 }
 
 int stage_copy(struct run *run, struct error *err)
@@ -341,6 +345,7 @@ static int run_engine(struct run *run, char *const *args, int *status, struct er
 {
     const struct engine_params params = {
         .rundir = run->rundir,
+        .run_id = run->id,
         .root = run->project.root,
         .python = run->project.local_python,
         .tx = run->tx,

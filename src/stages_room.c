@@ -122,6 +122,12 @@ int stage_plan(struct run *run, struct error *err)
     return plan(run, err);
 }
 
+/* Whether anything of this run is to be leased. */
+static bool leases(const struct run *run)
+{
+    return !run->options.policy.no_lease && run->options.command == COMMAND_RUN;
+}
+
 static int open_masters(struct run *run, struct error *err)
 {
     const struct project *project = &run->project;
@@ -134,6 +140,7 @@ static int open_masters(struct run *run, struct error *err)
         .who = who,
         .cipher = run->options.cipher,
         .timeout_ms = MASTER_TIMEOUT_MS,
+        .local = leases(run),
         .root = project->root,
         .venv = project->venv,
         .venv_remote = project->venv_remote,
@@ -148,7 +155,7 @@ int stage_lease(struct run *run, struct error *err)
 {
     struct lease_outcome outcome = LEASE_OUTCOME_INIT;
     const struct policy *policy = &run->options.policy;
-    if (!run->masters || policy->no_lease || run->options.command != COMMAND_RUN)
+    if (!run->masters || !leases(run))
         return 0;
     if (lease_all(run->masters, policy, &outcome, err))
         return -1;
@@ -163,7 +170,7 @@ int stage_lease(struct run *run, struct error *err)
 
 int stage_open(struct run *run, struct error *err)
 {
-    while (stage_any_remote(run)) {
+    while (stage_any_remote(run) || (leases(run) && node_list_ready(&run->list))) {
         struct error why = ERROR_INIT;
         if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || stage_lease(run, err))
             return -1;

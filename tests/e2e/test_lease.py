@@ -181,3 +181,59 @@ def test_where_no_lease_is_possible(make_site):
     assert result.returncode == 0, result
     assert ("10.0.120.1 has no lease, so that other runs do not see what this one uses there: flock(1) is missing there: "
             "install util-linux" in result.stderr)
+
+
+# This machine as a node
+
+
+@pytest.fixture
+def here(site):
+    controller = site.world.controller
+    for path in [controller.home / "go", *controller.home.glob("running-*")]:
+        path.unlink(missing_ok=True)
+    site.write(SUITE)
+    yield controller
+    (controller.home / "go").touch()
+    wait_until(lambda: not leases(controller), 20, f"no lease: {leases(controller)}")
+
+
+@pytest.mark.parametrize("nodes", [[], [":"]])
+def test_lease_of_this_machine(site, here, nodes):
+    """It has no connection that could hold it: a process of cloudplan's does."""
+    run = site.popen("run", "--cloud-mem-per-process=100", "--cloud-max-processes=1", "--", "-q", nodes=nodes)
+    wait_until(lambda: running(here), 30, "tests")
+    (words,) = leases(here).values()
+    assert words[2:5] == ["ci@controller", "1", "100"]
+    assert words[7:] == ["-"]  # no connection, whatever cloudplan itself was started over
+    (free,) = json.loads(site.run("plan", "--format=json", "--cloud-no-lease", nodes=[":"]).stdout)["nodes"]
+    (seen,) = json.loads(site.run("plan", "--format=json", nodes=[":"]).stdout)["nodes"]
+    assert (seen["leased_by"], seen["processes"]) == ("ci@controller", free["processes"] - 1)
+    refused = site.run("plan", f"--cloud-min-processes={free['processes']}", nodes=[":"])
+    assert refused.returncode == 75, refused
+    # What the run uses already is not taken off a second time: its pytest alone takes some 30 MiB.
+    all_of_it = site.run("run", f"--cloud-mem-per-process={free['facts']['mem_total'] >> 20}", "--", "-q", nodes=[":"])
+    assert all_of_it.returncode == 69, all_of_it
+    finish(site, here, run)
+    assert leases(here) == {}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_lease_of_this_machine_is_gone_with_the_run(site, here, how):
+    run = site.popen("run", "--cloud-max-processes=1", "--", "-q", nodes=[":"], env={"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"})
+    wait_until(lambda: running(here), 30, "tests")
+    assert len(leases(here)) == 1
+    run.send_signal(how)
+    run.wait(20)
+    run.close()
+    wait_until(lambda: not leases(here), 10, f"no lease: {leases(here)}")
+    site.assert_nothing_left()
+
+
+def test_two_runs_on_this_machine(site, here):
+    """Both want all of its cores: the one that leases second has none left, and says whose they are."""
+    runs = [site.popen("run", "--", "-q", nodes=[":"]) for _ in range(2)]
+    wait_until(lambda: any(run.poll() is not None for run in runs), 30, "one of them to end")
+    refused, other = sorted(runs, key=lambda run: run.poll() is None)
+    _, words = site.finish(refused)
+    assert refused.returncode == 69 and "processes by ci@controller" in words or "process by ci@controller" in words, words
+    finish(site, here, other)

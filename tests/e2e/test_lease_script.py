@@ -224,12 +224,13 @@ def test_lease_of_the_same_run_on_the_same_machine(node):
     assert node.files() == sorted(g.file.name for g in (first, second, other))
 
 
-def test_used_memory_is_not_taken_off_twice(node):
+@pytest.mark.parametrize("name", ["CLOUDPLAN_RUN", "CLOUDPLAN_LEASE"])  # of a node's processes, of the controller's
+def test_used_memory_is_not_taken_off_twice(node, name):
     first, second = node.guard("run1"), node.guard("run2")
     assert first.take(2, 300, 8, 100000) == "ok"
     hog = "import sys, time; x = b'x' * (100 << 20); print(flush=True); time.sleep(999)"
     worker = subprocess.Popen(
-        ["/usr/bin/python3", "-c", hog], env={"CLOUDPLAN_RUN": "run1"}, stdout=subprocess.PIPE
+        ["/usr/bin/python3", "-c", hog], env={name: "run1"}, stdout=subprocess.PIPE
     )  # fmt: skip
     try:
         worker.stdout.readline()

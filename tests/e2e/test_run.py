@@ -483,10 +483,14 @@ def test_min_processes_after_a_failed_sync(make_site):
 
 @pytest.mark.parametrize("sessions", [10, 1])
 def test_more_workers_than_sessions_on_a_connection(make_site, sessions):
-    """sshd's MaxSessions, 10 by default: ssh connects anew for those beyond it."""
+    """sshd's MaxSessions, 10 by default: ssh connects anew for those beyond it.  What their tests start is found all the
+    same when the run has ended."""
     site = make_site(nodes=1, sshd_config=f"MaxSessions {sessions}\n")
     site.nodes[0].set_cores(12)
-    site.write({"test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(48))\ndef test_one(x): time.sleep(0.1)\n"})
+    site.write({
+        "conftest.py": "import subprocess\ndef pytest_sessionstart(session):\n    if hasattr(session.config, 'workerinput'): subprocess.Popen(['sleep', '999'], start_new_session=True)\n",
+        "test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(48))\ndef test_one(x): time.sleep(0.1)\n",
+    })
     result = site.run("run", "--", "-v")
     assert result.returncode == 0, result
     assert len(set(re.findall(r"^\[(10\S+)\]", result.stdout, re.M))) == 12, result.stdout[-3000:]

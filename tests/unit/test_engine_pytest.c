@@ -87,7 +87,7 @@ static char *const args[] = {"tests/", "-k", "a b\n", "", NULL};
 static int run(const char *dist, int *status, struct error *err)
 {
     const struct engine_params params = {
-        .rundir = dir, .root = "/", .python = python, .tx = tx, .dist = dist, .args = args, .failed = "/x/failed"};
+        .rundir = dir, .run_id = "abc", .root = "/", .python = python, .tx = tx, .dist = dist, .args = args, .failed = "/x/failed"};
     return engine_pytest.run(&params, status, err);
 }
 
@@ -99,7 +99,7 @@ static void test_run(void **state)
     char script[256], expected[512];
     snprintf(script, sizeof script,
              "printf '[%%s]' \"$@\" > %s; echo $PYTEST_PLUGINS $PYTHONPATH >> %s; echo "
-             "$CLOUDPLAN_ENGINE $CLOUDPLAN_FAILED >> %s; exit 5",
+             "$CLOUDPLAN_ENGINE $CLOUDPLAN_LEASE $CLOUDPLAN_FAILED >> %s; exit 5",
              record, record, record);
     python_is(script);
 
@@ -110,7 +110,7 @@ static void test_run(void **state)
     snprintf(
         expected, sizeof expected,
         "[-m][pytest][--dist=load][--tx][popen//id=localhost_0][--tx][ssh=ci@h//id=h_0][tests/][-k][a b\n][]"
-        "pytest_cloudplan,pytest_cloudplan_controller %s/plugin\n1 /x/failed\n",
+        "pytest_cloudplan,pytest_cloudplan_controller %s/plugin\n1 abc /x/failed\n",
         dir);
     assert_string_equal(recorded(), expected);
 
@@ -121,7 +121,7 @@ static void test_run(void **state)
     snprintf(expected, sizeof expected,
              "[-m][pytest][--dist=load][--tx][popen//id=localhost_0][--tx][ssh=ci@h//"
              "id=h_0][--dist=each][tests/][-k]"
-             "[a b\n][]mine,pytest_cloudplan,pytest_cloudplan_controller %s/plugin:/a:/b\n1 /x/failed\n",
+             "[a b\n][]mine,pytest_cloudplan,pytest_cloudplan_controller %s/plugin:/a:/b\n1 abc /x/failed\n",
              dir);
     assert_string_equal(recorded(), expected);
 
@@ -137,7 +137,7 @@ static void test_run_fails(void **state)
     int status = -1;
 
     const struct engine_params no_python = {
-        .rundir = dir, .root = "/", .python = "/nonexistent/python3", .tx = tx, .args = args};
+        .rundir = dir, .run_id = "abc", .root = "/", .python = "/nonexistent/python3", .tx = tx, .args = args};
     assert_int_equal(engine_pytest.run(&no_python, &status, &err), -1);
     assert_int_equal(err.status, STATUS_TOOL);
     assert_int_equal(status, -1);
