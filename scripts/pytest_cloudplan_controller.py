@@ -10,6 +10,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * all workers start at once, and one that does not start costs itself alone, not the run
   (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
+* what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
 * what failed can be told by node (pytest_cloudplan_results.py);
 * a test whose worker was lost is run again (pytest_cloudplan_reruns.py);
 * pytest-cov finds the project's files in what the nodes report (pytest_cloudplan_coverage.py).
@@ -296,6 +297,10 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):
         self.any_collected = True
+
+    def pytest_unconfigure(self):
+        if self.gateways is not None:
+            self.gateways.stderr.end()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session, exitstatus):

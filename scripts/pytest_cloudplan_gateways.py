@@ -21,6 +21,7 @@ import execnet
 import pytest
 
 import pytest_cloudplan_worker
+from pytest_cloudplan_stderr import Stderr
 
 STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
 STARTS_AT_ONCE = 32
@@ -177,6 +178,7 @@ class Gateways:
         self.ready = {}  # spec.id: gateway
         self.prepared = set()  # ids
         self.connections = {}  # id(spec): execnet's IO, with the local process or the socket behind it
+        self.stderr = Stderr()
         self.group_makegateway = group.makegateway
         group.makegateway = self.makegateway
         for name in "execnet.gateway_io", "execnet.gateway_socket":
@@ -190,6 +192,8 @@ class Gateways:
             return
 
         def recording_create_io(spec, *args, **kwargs):
+            if spec.ssh and "execmodel" in kwargs:
+                kwargs["execmodel"] = self.stderr.execmodel(kwargs["execmodel"], spec)
             io = create_io(spec, *args, **kwargs)
             self.connections[id(spec)] = io
             return io

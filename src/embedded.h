@@ -28,6 +28,8 @@ extern const char pytest_cloudplan_settings_py[];
 extern const size_t pytest_cloudplan_settings_py_len;
 extern const char pytest_cloudplan_ship_py[];
 extern const size_t pytest_cloudplan_ship_py_len;
+extern const char pytest_cloudplan_stderr_py[];
+extern const size_t pytest_cloudplan_stderr_py_len;
 extern const char pytest_cloudplan_worker_py[];
 extern const size_t pytest_cloudplan_worker_py_len;
 

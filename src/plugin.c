@@ -25,6 +25,7 @@ int plugin_write(const char *rundir, struct error *err)
         {"pytest_cloudplan_results.py", pytest_cloudplan_results_py, pytest_cloudplan_results_py_len},
         {"pytest_cloudplan_settings.py", pytest_cloudplan_settings_py, pytest_cloudplan_settings_py_len},
         {"pytest_cloudplan_ship.py", pytest_cloudplan_ship_py, pytest_cloudplan_ship_py_len},
+        {"pytest_cloudplan_stderr.py", pytest_cloudplan_stderr_py, pytest_cloudplan_stderr_py_len},
         {"pytest_cloudplan_worker.py", pytest_cloudplan_worker_py, pytest_cloudplan_worker_py_len},
     };
     char *dir = path_join(rundir, "plugin");

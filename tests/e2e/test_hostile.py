@@ -554,3 +554,20 @@ def test_private_directory(site):
     running.terminate()
     site.finish(running, timeout=30)
     assert set(modes.values()) == {0o700, 0o600} and modes[folder] == 0o700, modes
+
+
+def test_what_workers_print_on_standard_error(make_site):
+    """Past pytest's capture, as a crash does, or a node that is not what it seems."""
+    site = make_site(nodes=2)
+    site.write({"test_it.py": "import os, pytest\n@pytest.fixture(scope='session', autouse=True)\ndef noise():\n"
+                              "    os.write(NOISE, b'one\\x1b]0;title\\x07\\x1b[2J\\n')\n"
+                              "    for _ in range(24): os.write(NOISE, b'y' * (1 << 20))\n"
+                              "NOISE = os.dup(2)\n"
+                              "@pytest.mark.parametrize('x', range(8))\ndef test_it(x): pass\n"})
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", "-s", timeout=120)
+    assert result.returncode == 0 and "8 passed" in result.stdout, result.stdout
+    assert_clean(result.stderr)
+    for node in site.nodes:
+        assert f"[{node.name}_0] one?]0;title??[2J\n" in result.stderr
+        assert f"[{node.name}_0] more than 16 MiB on its standard error: the rest is not shown\n" in result.stderr
+    assert 32 << 20 < len(result.stderr) < 34 << 20
