@@ -26,7 +26,7 @@
 #
 # Of a lease's memory the part that its run uses already is missing in what the machine has available, so it must not
 # be taken off twice.  It can be seen for this user's own runs, whose processes have CLOUDPLAN_RUN or, on the controller,
-# CLOUDPLAN_LEASE in their environment, or came over the guard's connection; of others' runs all is counted.
+# CLOUDPLAN_CONTROLLER in their environment, or came over the guard's connection; of others' runs all is counted.
 #
 # Memory is counted in MiB, since some shells count in 32 bits.
 # shellcheck shell=sh
@@ -143,7 +143,7 @@ lease_look_for_processes() {
         if ! [ -O "$lease_file" ] || ! lease_guard_lives; then
             continue
         fi
-        set -- "$@" -e "CLOUDPLAN_RUN=$lease_run" -e "CLOUDPLAN_LEASE=$lease_run"
+        set -- "$@" -e "CLOUDPLAN_RUN=$lease_run" -e "CLOUDPLAN_CONTROLLER=$lease_run"
         [ "$lease_connection" = - ] || set -- "$@" -e "SSH_CONNECTION=$lease_connection"
     done
     unset IFS
@@ -164,7 +164,7 @@ lease_unused() {
             unset IFS
             lease_process=${lease_line%%/*}
             case ${lease_line#*:} in
-            "CLOUDPLAN_RUN=$lease_run" | "CLOUDPLAN_LEASE=$lease_run" | "SSH_CONNECTION=$lease_connection") ;;
+            "CLOUDPLAN_RUN=$lease_run" | "CLOUDPLAN_CONTROLLER=$lease_run" | "SSH_CONNECTION=$lease_connection") ;;
             *) continue ;;
             esac
             [ "$lease_process" != "$lease_last" ] || continue

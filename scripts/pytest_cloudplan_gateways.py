@@ -29,7 +29,7 @@ START_SECONDS = 60  # for one worker, from its ssh to its answer
 RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
 UNREACHED = "ssh could not reach it"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
-RUN_ID = os.environ.get("CLOUDPLAN_LEASE", "")  # stays there: by it this machine's own processes are known as the run's
+RUN_ID = os.environ.get("CLOUDPLAN_CONTROLLER", "")  # stays there: by it this machine's own processes are known as the run's
 MARK = "env CLOUDPLAN_RUN=%s " % RUN_ID
 
 

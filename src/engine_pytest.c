@@ -190,19 +190,19 @@ static void attend(struct child *child)
 static int pytest_run(const struct engine_params *params, int *status, struct error *err)
 {
     struct child child = CHILD_INIT;
-    char *dist = NULL, *failed = NULL, *lease = NULL, **env = NULL;
+    char *dist = NULL, *failed = NULL, *mark = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
 
-    if (asprintf(&lease, "CLOUDPLAN_LEASE=%s", params->run_id) < 0)
-        lease = NULL;
+    if (asprintf(&mark, "CLOUDPLAN_CONTROLLER=%s", params->run_id) < 0)
+        mark = NULL;
     if (params->failed && asprintf(&failed, "CLOUDPLAN_FAILED=%s", params->failed) < 0)
         failed = NULL;
-    if (!lease || (params->failed && !failed)) {
+    if (!mark || (params->failed && !failed)) {
         error_errno(err, params->python);
         goto out;
     }
-    const char *const more[] = {lease, failed, NULL};
+    const char *const more[] = {mark, failed, NULL};
     env = plugin_environment(params->rundir, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
     if (!env)
         goto out;
@@ -222,7 +222,7 @@ out:
     free(argv);
     free(dist);
     free(failed);
-    free(lease);
+    free(mark);
     strings_free(env);
     return result;
 }

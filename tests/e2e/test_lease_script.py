@@ -224,7 +224,7 @@ def test_lease_of_the_same_run_on_the_same_machine(node):
     assert node.files() == sorted(g.file.name for g in (first, second, other))
 
 
-@pytest.mark.parametrize("name", ["CLOUDPLAN_RUN", "CLOUDPLAN_LEASE"])  # of a node's processes, of the controller's
+@pytest.mark.parametrize("name", ["CLOUDPLAN_RUN", "CLOUDPLAN_CONTROLLER"])  # of a node's processes, of the controller's
 def test_used_memory_is_not_taken_off_twice(node, name):
     first, second = node.guard("run1"), node.guard("run2")
     assert first.take(2, 300, 8, 100000) == "ok"

@@ -99,7 +99,7 @@ static void test_run(void **state)
     char script[256], expected[512];
     snprintf(script, sizeof script,
              "printf '[%%s]' \"$@\" > %s; echo $PYTEST_PLUGINS $PYTHONPATH >> %s; echo "
-             "$CLOUDPLAN_ENGINE $CLOUDPLAN_LEASE $CLOUDPLAN_FAILED >> %s; exit 5",
+             "$CLOUDPLAN_ENGINE $CLOUDPLAN_CONTROLLER $CLOUDPLAN_FAILED >> %s; exit 5",
              record, record, record);
     python_is(script);
 
