@@ -205,10 +205,10 @@ def pytest_load_initial_conftests(early_config, parser, args):
         if answer.asks_conftests:
             outcome = yield
             outcome.get_result()
-        answer.write(SETTINGS)
+        status = answer.write(SETTINGS)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
     if not _stays_here(early_config.known_args_namespace):
         _become_cloudplan(early_config)
     yield

@@ -22,6 +22,7 @@ NODE_OPTIONS = {"cloud-node", "cloud-nodes", "cloud-nodes-from"}
 PATH_OPTIONS = {"cloud-nodes-from", "cloud-virtualenv-path", "cloud-develop-egg"}
 MAY_BE_EMPTY = {"cloud-rsync-cipher"}
 STATUS_USAGE = 64
+STATUS_SYSTEM = 71
 
 
 def _plain(value):
@@ -63,14 +64,20 @@ class Answer:
         return self.parser.parse_known_and_unknown_args(words, namespace=argparse.Namespace(dist=None))
 
     def write(self, path):
-        """At once: whoever reads it sees all of it or nothing."""
+        """At once: whoever reads it sees all of it or nothing.  Returns the exit status; where there is a reason for
+        another one than 0, such as a full disk, it has been printed."""
         try:
-            document = self.document()
-        except Refused as refused:
-            document = {"version": 1, "error": {"status": refused.status, "text": str(refused)}}
-        with open(path + ".tmp", "w", encoding="ascii") as file:
-            json.dump(document, file)
-        os.replace(path + ".tmp", path)
+            try:
+                document = self.document()
+            except Refused as refused:
+                document = {"version": 1, "error": {"status": refused.status, "text": str(refused)}}
+            with open(path + ".tmp", "w", encoding="ascii") as file:
+                json.dump(document, file)
+            os.replace(path + ".tmp", path)
+        except OSError as error:
+            print("ERROR: %s: %s" % (error.filename2 or error.filename or path, error.strerror), file=sys.stderr)
+            return STATUS_SYSTEM
+        return 0
 
     def document(self):
         self.look_for_slips()

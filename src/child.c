@@ -368,11 +368,15 @@ void child_end(struct child *child, int grace_ms)
     errno = saved;
 }
 
+int child_end_signal(const struct child *child)
+{
+    return WIFSIGNALED(child->status) ? WTERMSIG(child->status) : 0;
+}
+
 int child_exit_status(const struct child *child)
 {
-    if (WIFSIGNALED(child->status))
-        return STATUS_SIGNAL + WTERMSIG(child->status);
-    return WEXITSTATUS(child->status);
+    int sig = child_end_signal(child);
+    return sig ? STATUS_SIGNAL + sig : WEXITSTATUS(child->status);
 }
 
 struct capture {

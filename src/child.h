@@ -67,6 +67,8 @@ void child_kill(const struct child *child, int sig);
 void child_end(struct child *child, int grace_ms);
 /* Exit status as a shell would have it: the code, or 128 + signal. */
 int child_exit_status(const struct child *child);
+/* The signal that has ended it, or 0. */
+int child_end_signal(const struct child *child);
 
 /* Runs to the end with stdin /dev/null and collects stdout and, apart, stderr.  At most max bytes
  * of each are kept (the rest is read and dropped), each NUL-terminated, owned by the caller even on a non-zero exit.

@@ -190,20 +190,17 @@ static void attend(struct child *child)
 static int pytest_run(const struct engine_params *params, int *status, struct error *err)
 {
     struct child child = CHILD_INIT;
-    char *dist = NULL, *failed = NULL, *mark = NULL, **env = NULL;
+    char *dist = NULL, *failed = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
 
-    if (asprintf(&mark, "CLOUDPLAN_CONTROLLER=%s", params->run_id) < 0)
-        mark = NULL;
-    if (params->failed && asprintf(&failed, "CLOUDPLAN_FAILED=%s", params->failed) < 0)
+    if (params->failed && asprintf(&failed, "CLOUDPLAN_FAILED=%s", params->failed) < 0) {
         failed = NULL;
-    if (!mark || (params->failed && !failed)) {
         error_errno(err, params->python);
         goto out;
     }
-    const char *const more[] = {mark, failed, NULL};
-    env = plugin_environment(params->rundir, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
+    const char *const more[] = {failed, NULL};
+    env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
     if (!env)
         goto out;
     argv = command_line(params, &dist);
@@ -216,13 +213,17 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
         goto out;
     attend(&child);
     *status = child_signal() ? STATUS_SIGNAL + child_signal() : child_exit_status(&child);
-    result = 0;
+    int sig = child_end_signal(&child);
+    /* By whomever: nothing that it would have reported, or written, can be relied on. */
+    result = sig && !child_signal()
+                 ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete", sig,
+                             strsignal(sig))
+                 : 0;
 out:
     child_end(&child, 0);
     free(argv);
     free(dist);
     free(failed);
-    free(mark);
     strings_free(env);
     return result;
 }

@@ -1,4 +1,5 @@
-/* Removes the private directory when cloudplan itself no longer can: after SIGKILL, a crash, the out-of-memory killer.
+/* Ends what the engine has left on this machine, and removes the private directory: also when cloudplan itself no longer can,
+ * after SIGKILL, a crash, the out-of-memory killer.
  *
  * A small shell waits for the end of its standard input, which the kernel brings about when we are no more.
  */
@@ -8,9 +9,10 @@
 #include "child.h"
 #include "error.h"
 
-/* 0, or -1 and *err: STATUS_TOOL, STATUS_SYSTEM. */
-int janitor_start(struct child *janitor, const char *dir, struct error *err);
-/* Tells it to go, and waits for that; the directory should be gone already.  Safe on a zeroed CHILD_INIT. */
+/* The run's processes are those with CLOUDPLAN_CONTROLLER=run_id in their environment (plugin.h).
+ * 0, or -1 and *err: STATUS_TOOL, STATUS_SYSTEM. */
+int janitor_start(struct child *janitor, const char *dir, const char *run_id, struct error *err);
+/* Tells it to go, and waits for that, some seconds at most; the directory should be gone already.  Safe on a zeroed CHILD_INIT. */
 void janitor_end(struct child *janitor);
 
 #endif

@@ -1,8 +1,8 @@
 /* A run's leases: the part of each node that it has been given, held there by its guard (scripts/node-lease.sh), so that
  * two runs never overcommit a node.
  */
-#ifndef CLOUDPLAN_CONTROLLER_H
-#define CLOUDPLAN_CONTROLLER_H
+#ifndef CLOUDPLAN_LEASE_H
+#define CLOUDPLAN_LEASE_H
 
 #include "master.h"
 #include "node.h"

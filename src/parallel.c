@@ -106,10 +106,12 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     read_joblog(joblog, list_bytes, statuses, count);
     if (params->tick)
         params->tick(params->tick_arg, statuses, count);
-    int status = child_exit_status(&child);
+    int status = child_exit_status(&child), sig = child_end_signal(&child);
     words[words_len] = '\0';
     /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel itself. */
-    if (status > 101 || access(joblog, R_OK))
+    if (sig)
+        error_set(err, STATUS_SYSTEM, "GNU parallel was ended by signal %d (%s)", sig, strsignal(sig));
+    else if (status > 101 || access(joblog, R_OK))
         error_set(err, STATUS_SYSTEM, "GNU parallel failed with status %d: %.300s", status, words);
     else
         result = 0;

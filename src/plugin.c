@@ -58,7 +58,7 @@ static const char *environment(const char *name)
     return value ? value : "";
 }
 
-char **plugin_environment(const char *rundir, const char *plugins, const char *const *more, struct error *err)
+char **plugin_environment(const char *rundir, const char *run_id, const char *plugins, const char *const *more, struct error *err)
 {
     char **env = calloc(1, sizeof *env);
     char *dir = path_join(rundir, "plugin");
@@ -69,7 +69,7 @@ char **plugin_environment(const char *rundir, const char *plugins, const char *c
     }
     if (add(&env, "PYTHONPATH", dir, ':', environment("PYTHONPATH"), err) ||
         add(&env, "PYTEST_PLUGINS", environment("PYTEST_PLUGINS"), ',', plugins, err) ||
-        strings_add(&env, "CLOUDPLAN_ENGINE=1", err))
+        add(&env, "CLOUDPLAN_CONTROLLER", run_id, ' ', "", err) || strings_add(&env, "CLOUDPLAN_ENGINE=1", err))
         goto out;
     for (size_t i = 0; more && more[i]; i++)
         if (strings_add(&env, more[i], err))

@@ -11,8 +11,10 @@
 int plugin_write(const char *rundir, struct error *err);
 
 /* NAME=VALUE strings for struct child_spec: PYTHONPATH and PYTEST_PLUGINS (what is there already stays), CLOUDPLAN_ENGINE=1,
- * and those of more (NULL-terminated).  plugins: the modules to load, separated by commas.  A NULL-terminated array, freed with
+ * CLOUDPLAN_CONTROLLER=run_id, and those of more (NULL-terminated).  By run_id what pytest has started on this machine is found,
+ * and ended with the run.  It is not CLOUDPLAN_RUN: a node may be this machine, and its guard ends whatever has that as soon
+ * as its connection is lost.  plugins: the modules to load, separated by commas.  A NULL-terminated array, freed with
  * strings_free(); NULL and *err: STATUS_SYSTEM. */
-char **plugin_environment(const char *rundir, const char *plugins, const char *const *more, struct error *err);
+char **plugin_environment(const char *rundir, const char *run_id, const char *plugins, const char *const *more, struct error *err);
 
 #endif

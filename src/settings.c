@@ -110,7 +110,7 @@ static int start(struct settings_query *q, const struct settings_params *params,
         goto out;
     }
     const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, NULL};
-    if (!(env = plugin_environment(params->rundir, "pytest_cloudplan", more, err)))
+    if (!(env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan", more, err)))
         goto out;
     argv[0] = params->python;
     argv[1] = "-m";
@@ -218,6 +218,28 @@ static const char *reason(char *words)
     return best ? best : last ? last : "it said nothing";
 }
 
+/* Whether it is a full disk, rather than the configuration, that a failed pytest speaks of: Python says neither of these of
+ * anything else. */
+static bool is_full_disk(const char *why)
+{
+    return strstr(why, strerror(ENOSPC)) || strstr(why, strerror(EDQUOT)) || strstr(why, "No usable temporary directory");
+}
+
+/* *err: why there is none. */
+static void no_answer(struct settings_query *q, struct error *err)
+{
+    int sig = child_end_signal(&q->child), status = child_exit_status(&q->child);
+    if (sig) {
+        error_set(err, STATUS_SYSTEM, "pytest was ended by signal %d (%s) while it read its configuration", sig, strsignal(sig));
+        return;
+    }
+    const char *why = reason(q->words);
+    if (status == STATUS_SYSTEM || is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
+        error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s", why);
+    else if (engine_pytest.check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
+        error_set(err, STATUS_DATA, "pytest cannot read its configuration: %s", why);
+}
+
 const struct settings *settings_wait(struct settings_query *q, struct error *err)
 {
     while (!settings_answered(q)) {
@@ -240,8 +262,8 @@ const struct settings *settings_wait(struct settings_query *q, struct error *err
     int result = -1;
     if (text)
         result = settings_parse(&q->settings, &q->document, text, len, err);
-    else if (engine_pytest.check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
-        error_set(err, STATUS_DATA, "pytest cannot read its configuration: %s", reason(q->words));
+    else
+        no_answer(q, err);
     free(text);
     return result ? NULL : &q->settings;
 }

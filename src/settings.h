@@ -36,6 +36,7 @@ struct settings {
 struct settings_params {
     const char *python;
     const char *rundir;  /* plugin_write() was there */
+    const char *run_id;
     char *const *args;   /* as typed */
     bool ship;           /* --cloud-ship-pytest was given to us */
     const char *const *ship_plugins; /* NULL-terminated */
@@ -52,8 +53,8 @@ struct settings_query *settings_ask(const struct settings_params *params, struct
 /* Whether the answer is there, or late; never blocks. */
 bool settings_answered(struct settings_query *query);
 /* Waits for the answer.  Its strings are borrowed from the query.  NULL and *err: STATUS_TOOL where there is no pytest or an
- * unusable one, STATUS_DATA with pytest's own words where it cannot read its configuration, STATUS_SYSTEM, STATUS_SIGNAL+N, or what the
- * answer says. */
+ * unusable one, STATUS_DATA with pytest's own words where it cannot read its configuration, STATUS_SYSTEM (a full disk, for one),
+ * STATUS_SIGNAL+N, or what the answer says. */
 const struct settings *settings_wait(struct settings_query *query, struct error *err);
 /* NULL allowed; ends the child. */
 void settings_destroy(struct settings_query *query);

@@ -70,7 +70,7 @@ int stage_rundir(struct run *run, struct error *err)
     if (run->rundir)
         return 0;
     run->rundir = rundir_create(err);
-    return run->rundir ? janitor_start(&run->janitor, run->rundir, err) : -1;
+    return run->rundir ? janitor_start(&run->janitor, run->rundir, run->id, err) : -1;
 }
 
 /* Whether pytest's own arguments say how tests are dealt out: they come last, and win. */
@@ -168,6 +168,7 @@ int stage_begin(struct run *run, struct error *err)
     const struct settings_params params = {
         .python = run->project.local_python,
         .rundir = run->rundir,
+        .run_id = run->id,
         .args = o->engine_args,
         .ship = o->ship_pytest,
         .ship_plugins = o->ship_plugins,

@@ -24,7 +24,7 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     char id[33]; /* marks answers and processes */
     struct project project;
     char *rundir;
-    struct child janitor;            /* removes rundir where we cannot */
+    struct child janitor;            /* ends what is left here, and removes rundir where we cannot */
     struct settings_query *query;    /* NULL: pytest need not be asked */
     const struct settings *settings; /* its answer, borrowed; NULL: none yet */
     bool settled;                    /* the options are final */

@@ -126,8 +126,9 @@ static void test_run(void **state)
     assert_string_equal(recorded(), expected);
 
     python_is("kill -SEGV $$");
-    assert_int_equal(run(NULL, &status, &err), 0);
-    assert_int_equal(status, STATUS_SIGNAL + SIGSEGV);
+    assert_int_equal(run(NULL, &status, &err), -1);
+    assert_int_equal(err.status, STATUS_SIGNAL + SIGSEGV);
+    assert_non_null(strstr(err.text, "pytest was ended by signal 11 (Segmentation fault)"));
 }
 
 static void test_run_fails(void **state)

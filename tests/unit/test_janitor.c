@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #define DEADLINE_MS 15000
+#define RUN "0123456789abcdef"
 
 static char dir[64], kept[64];
 
@@ -74,7 +75,7 @@ static void test_after_kill(void **state)
     if (pid == 0) {
         struct child janitor = CHILD_INIT;
         struct error err = ERROR_INIT;
-        if (janitor_start(&janitor, dir, &err) == 0)
+        if (janitor_start(&janitor, dir, RUN, &err) == 0)
             (void)!write(ready[1], "x", 1);
         pause();
         _exit(0);
@@ -111,7 +112,7 @@ static void test_stays(void **state)
     (void)state;
     struct child janitor = CHILD_INIT;
     struct error err = ERROR_INIT;
-    assert_int_equal(janitor_start(&janitor, dir, &err), 0);
+    assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
     long long end = clock_ms() + DEADLINE_MS;
     while (!(ignored(janitor.pid) >> (SIGTERM - 1) & ignored(janitor.pid) >> (SIGINT - 1) & 1) && clock_ms() < end)
         usleep(10000);
@@ -125,6 +126,38 @@ static void test_stays(void **state)
     assert_int_equal(child_exit_status(&janitor), 0);
 }
 
+/* What bears the run's mark ends by SIGTERM, or else by SIGKILL; another run's goes on. */
+static void test_ends_the_run_s(void **state)
+{
+    (void)state;
+    static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL}, *const others[] = {"CLOUDPLAN_CONTROLLER=" RUN "0", NULL};
+    static const char *const plain[] = {"sleep", "1000", NULL};
+    static const char *const stubborn[] = {"sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done", NULL};
+    const struct child_spec specs[] = {
+        {.argv = plain, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL},
+        {.argv = stubborn, .env = mine, .in = CHILD_NULL, .out = CHILD_PIPE, .err = CHILD_NULL},
+        {.argv = plain, .env = others, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL},
+    };
+    struct child children[3], janitor = CHILD_INIT;
+    struct error err = ERROR_INIT;
+    char byte;
+    if (access("/proc/self/environ", R_OK))
+        skip();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(child_start(&children[i], &specs[i], &err), 0);
+    long long end = clock_ms() + DEADLINE_MS;
+    while (read(children[1].out, &byte, 1) != 1 && clock_ms() < end)
+        usleep(10000);
+    assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
+    janitor_end(&janitor);
+    assert_true(child_wait(&children[0], DEADLINE_MS) && child_end_signal(&children[0]) == SIGTERM);
+    assert_true(child_wait(&children[1], DEADLINE_MS) && child_end_signal(&children[1]) == SIGKILL);
+    assert_false(child_ended(&children[2]));
+    for (int i = 0; i < 3; i++)
+        child_end(&children[i], 0);
+    assert_false(is_there(dir));
+}
+
 static void test_never_started(void **state)
 {
     (void)state;
@@ -133,7 +166,7 @@ static void test_never_started(void **state)
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
-        int result = janitor_start(&janitor, "/nonexistent/x", &err);
+        int result = janitor_start(&janitor, "/nonexistent/x", RUN, &err);
         assert_int_equal(result, alloc_has_failed() ? -1 : 0);
         alloc_fail_at(0);
         janitor_end(&janitor);
@@ -145,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_after_kill, make, clear),
         cmocka_unit_test_setup_teardown(test_stays, make, clear),
+        cmocka_unit_test_setup_teardown(test_ends_the_run_s, make, clear),
         cmocka_unit_test_setup_teardown(test_never_started, make, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

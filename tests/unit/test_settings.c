@@ -145,7 +145,7 @@ static const char *const plugins[] = {"pytest-timeout", "x", NULL};
 static struct settings_query *ask(bool ship, struct error *err)
 {
     const struct settings_params params = {
-        .python = python, .rundir = dir, .args = args, .ship = ship, .ship_plugins = ship ? plugins : NULL};
+        .python = python, .rundir = dir, .run_id = "r1", .args = args, .ship = ship, .ship_plugins = ship ? plugins : NULL};
     *err = (struct error)ERROR_INIT;
     return settings_ask(&params, err);
 }
@@ -157,7 +157,7 @@ static void test_ask(void **state)
     struct error err;
     unsetenv("PYTEST_PLUGINS");
     snprintf(script, sizeof script,
-             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$CLOUDPLAN_SHIP\" \"$CLOUDPLAN_SHIP_FORCE\" \"$CLOUDPLAN_SHIP_PLUGINS\" > %s\n"
+             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$CLOUDPLAN_SHIP\" \"$CLOUDPLAN_SHIP_FORCE\" \"$CLOUDPLAN_SHIP_PLUGINS\" \"$CLOUDPLAN_CONTROLLER\" > %s\n"
              "i=0; while [ $i -lt 3000 ]; do echo 'a line of noise that is longer than a pipe holds, many times over'; i=$((i + 1)); done\n"
              "cat > $CLOUDPLAN_SETTINGS <<'END'\n%s\nEND\nexit 0",
              record, whole);
@@ -173,7 +173,7 @@ static void test_ask(void **state)
     FILE *f = fopen(record, "r");
     assert_non_null(f);
     char expected[1024];
-    snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x]", text);
+    snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1]", text);
     text[fread(text, 1, sizeof text - 1, f)] = '\0';
     fclose(f);
     assert_string_equal(text, expected);
@@ -202,6 +202,12 @@ static void test_no_answer(void **state)
          "execnet 1.9; else echo 'ERROR: usage: __main__.py [options]'; echo '__main__.py: error: argument --cloud-node: expected one "
          "argument'; echo '  inifile: None'; exit 4; fi",
          STATUS_DATA, "pytest cannot read its configuration: argument --cloud-node: expected one argument"},
+        {"echo 'ERROR: /t/settings.json: No space left on device' >&2; exit 71", STATUS_SYSTEM,
+         "pytest could not tell its configuration: /t/settings.json: No space left on device"},
+        {"echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", STATUS_SYSTEM, "[Errno 28] No space left on device"},
+        {"echo \"FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']\" >&2; exit 1", STATUS_SYSTEM,
+         "No usable temporary directory"},
+        {"kill -KILL $$", STATUS_SYSTEM, "pytest was ended by signal 9 (Killed) while it read its configuration"},
         {"echo garbage > $CLOUDPLAN_SETTINGS", STATUS_BUG, "malformed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -219,19 +225,19 @@ static void test_no_answer(void **state)
         settings_destroy(q);
     }
     struct error err = ERROR_INIT;
-    const struct settings_params params = {.python = "/nonexistent/python3", .rundir = dir, .args = args};
+    const struct settings_params params = {.python = "/nonexistent/python3", .rundir = dir, .run_id = "r1", .args = args};
     assert_null(settings_ask(&params, &err));
     assert_int_equal(err.status, STATUS_TOOL);
     settings_destroy(NULL);
     static char *const blocking[][4] = {{"-p", "no:pytest_cloudplan", NULL}, {"tests", "-pno:cloudplan", NULL}};
     for (size_t i = 0; i < 2; i++) {
-        const struct settings_params blocked = {.python = python, .rundir = dir, .args = blocking[i]};
+        const struct settings_params blocked = {.python = python, .rundir = dir, .run_id = "r1", .args = blocking[i]};
         err = (struct error)ERROR_INIT;
         assert_null(settings_ask(&blocked, &err));
         assert_int_equal(err.status, STATUS_USAGE);
     }
     static char *const last_word[] = {"-p", NULL};
-    const struct settings_params cut = {.python = python, .rundir = dir, .args = last_word};
+    const struct settings_params cut = {.python = python, .rundir = dir, .run_id = "r1", .args = last_word};
     err = (struct error)ERROR_INIT;
     settings_destroy(settings_ask(&cut, &err));
     assert_int_equal(err.status, 0);
@@ -317,15 +323,16 @@ static void test_plugin_environment(void **state)
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
-        char **env = plugin_environment(dir, "one,two", more, &err);
+        char **env = plugin_environment(dir, "r1", "one,two", more, &err);
         assert_int_equal(!env, alloc_has_failed());
         assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         if (env) {
             assert_string_equal(env[0], pythonpath);
             assert_string_equal(env[1], "PYTEST_PLUGINS=mine,one,two");
-            assert_string_equal(env[2], "CLOUDPLAN_ENGINE=1");
-            assert_string_equal(env[3], "A=b");
-            assert_null(env[4]);
+            assert_string_equal(env[2], "CLOUDPLAN_CONTROLLER=r1");
+            assert_string_equal(env[3], "CLOUDPLAN_ENGINE=1");
+            assert_string_equal(env[4], "A=b");
+            assert_null(env[5]);
         }
         strings_free(env);
     }
@@ -333,7 +340,7 @@ static void test_plugin_environment(void **state)
     unsetenv("PYTEST_PLUGINS");
     setenv("PYTHONPATH", "", 1);
     struct error err = ERROR_INIT;
-    char **env = plugin_environment(dir, "one", NULL, &err);
+    char **env = plugin_environment(dir, "r1", "one", NULL, &err);
     pythonpath[strlen(pythonpath) - strlen(":/a:/b")] = '\0';
     assert_string_equal(env[0], pythonpath);
     assert_string_equal(env[1], "PYTEST_PLUGINS=one");

@@ -1,0 +1,141 @@
+"""One of the run's own processes is killed with SIGKILL, or the run ends in another way: the status and a line say so, and
+nothing is left, here or there."""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from cloudnodes import wait_until
+
+WITHIN = 15  # seconds until all is gone
+
+# Tests that start what does not end by itself: a child, and a daemon that has nothing of the worker but its environment.
+SUITE = """\
+import os, subprocess, time, pathlib, pytest
+
+@pytest.mark.parametrize("x", range(8))
+def test_it(x):
+    subprocess.Popen(["sleep", "1000"])
+    if os.fork() == 0:
+        os.setsid()
+        os.closerange(0, 100)
+        time.sleep(1000)
+    pathlib.Path(f"started-{x}").touch()
+    time.sleep(%s)
+"""
+
+
+def pids(machine, pattern):
+    return [pid for pid, words in machine.processes() if re.search(pattern, words)]
+
+
+def kill(site, pattern):
+    (pid,) = pids(site.world.controller, pattern)
+    site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+
+
+def finish(site, running):
+    """(stdout, stderr), when all is gone."""
+    at = time.monotonic()
+    out, err = site.finish(running, timeout=WITHIN)
+    site.assert_nothing_left()
+    for node in site.nodes:
+        assert not list((node.root / "tmp/cloudplan-leases").glob("[0-9a-z]*"))
+    assert time.monotonic() - at < WITHIN
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def places(three_nodes):
+    """[what a run can be on]: workers over the master's connection, over connections of their own, here."""
+    site = three_nodes
+    site.nodes[1].set_sshd_config("MaxSessions 1\n")
+    site.nodes[1].sshd_restart()
+    return [*site.nodes[:2], ":"]
+
+
+def start(site, places, seconds=1000):
+    site.write({"test_it.py": SUITE % seconds})
+    running = site.popen("run", "--cloud-max-processes=2", "--", "-q", nodes=places)
+    for folder in (site.project if place == ":" else place.home / "pytest_ci_project" for place in places):
+        wait_until(lambda f=folder: len(list(f.glob("started-*"))) >= 2, timeout=40, what="tests to run")
+    return running
+
+
+def start_sync(site):
+    site.write({"test_a.py": "def test_a(): pass\n", "blob": os.urandom(1024 * 1024).hex()})
+    running = site.popen("run", "--cloud-rsync-bandwidth-limit=100", "--cloud-max-processes=1", "--", "-q")
+    for node in site.nodes:
+        wait_until(lambda n=node: pids(n, "rsync --server"), what="rsync to run")
+    return running
+
+
+def test_gnu_parallel_is_killed(site):
+    running = start_sync(site)
+    kill(site, "parallel --plain")
+    out, err = finish(site, running)
+    assert running.returncode == 71 and "test session" not in out, (out, err)
+    assert err.splitlines()[-1] == "cloudplan: GNU parallel was ended by signal 9 (Killed)"
+
+
+def test_an_rsync_is_killed(site):
+    """Its node alone is left out: what it has there is no copy."""
+    running = start_sync(site)
+    for pid in pids(site.world.controller, r"^rsync .*@?10\.0\.120\.2:"):
+        site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    out, err = site.finish(running, timeout=60)
+    assert running.returncode == 0 and "1 passed" in out, (out, err)
+    assert re.search(r"^cloudplan: 10\.0\.120\.2 is left out \(failed\): sync failed, rsync status 137: ", err, re.M), err
+
+
+def test_pytest_is_killed(site, places):
+    running = start(site, places)
+    kill(site, "-m pytest --dist=load")
+    out, err = finish(site, running)
+    assert running.returncode == 128 + signal.SIGKILL, (out, err)
+    assert err.splitlines()[-1] == "cloudplan: pytest was ended by signal 9 (Killed): its results are incomplete"
+
+
+def test_pytest_is_killed_while_it_reads_its_configuration(site):
+    site.write({"pytest.ini": "[pytest]\naddopts = -p early\n", "early.py": "import os\nos.kill(os.getpid(), 9)\n"})
+    running = site.popen("run", "--", "-q")
+    out, err = finish(site, running)
+    assert running.returncode == 71, (out, err)
+    assert err.splitlines()[-1] == "cloudplan: pytest was ended by signal 9 (Killed) while it read its configuration"
+
+
+def test_cloudplan_is_killed_in_the_run(site, places):
+    running = start(site, places)
+    running.send_signal(signal.SIGKILL)
+    finish(site, running)
+
+
+def test_cloudplan_is_killed_in_the_sync(site):
+    running = start_sync(site)
+    running.send_signal(signal.SIGKILL)
+    finish(site, running)
+
+
+def test_cloudplan_is_killed_while_pytest_reads_its_configuration(site):
+    site.write({"pytest.ini": "[pytest]\naddopts = -p early\n",
+                "early.py": "import subprocess, time\nopen('asked', 'w').close()\nsubprocess.Popen(['sleep', '1000'])\ntime.sleep(1000)\n"})
+    running = site.popen("run", "--", "-q")
+    wait_until((site.project / "asked").exists, what="pytest")
+    running.send_signal(signal.SIGKILL)
+    finish(site, running)
+
+
+def test_what_tests_have_started_ends_with_them(site, places):
+    running = start(site, places, 0.3)
+    out, err = finish(site, running)
+    assert running.returncode == 0 and "8 passed" in out, (out, err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_tests_have_started_ends_by_a_signal(site, places, number):
+    running = start(site, places)
+    running.send_signal(number)
+    out, err = finish(site, running)
+    assert running.returncode == 128 + number, (out, err)
