@@ -107,6 +107,8 @@ static int start_there(const struct masters *ms, struct master *m, struct error 
     argv[n++] = ms->config;
     argv[n++] = "-M";
     argv[n++] = "-T";
+    /* The configuration's level is for the engine's many; this one's words are the reason why a node is left out. */
+    argv[n++] = "-oLogLevel=INFO";
     n += ssh_target(node, argv + n, port);
     argv[n++] = command;
     argv[n] = NULL;

@@ -21,6 +21,7 @@ static const struct {
     {"Could not resolve hostname", NODE_OFFLINE, NULL},
     {"Connection refused", NODE_OFFLINE, NULL},
     {"timed out", NODE_OFFLINE, NULL},
+    {"not responding", NODE_OFFLINE, NULL}, /* Timeout, server HOST not responding. */
     {"No route to host", NODE_OFFLINE, NULL},
     {"unreachable", NODE_OFFLINE, NULL},
     {"kex_exchange_identification", NODE_OFFLINE, NULL},

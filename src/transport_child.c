@@ -181,6 +181,7 @@ struct transport *transport_openssh(const struct node *node, const struct transp
                                         "-oPermitLocalCommand=no",
                                         "-oRequestTTY=no",
                                         "-oRemoteCommand=none",
+                                        "-oLogLevel=INFO", /* a user's QUIET would hide the reason */
                                         "-oServerAliveInterval=5"};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         argv[n++] = fixed[i];

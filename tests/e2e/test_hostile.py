@@ -353,6 +353,10 @@ Host *
   LocalForward 5555 localhost:22
   RemoteForward 6666 localhost:22
   DynamicForward 7777
+  LocalForward /home/ci/forwarded /tmp/x
+  RemoteForward /home/ci/forwarded /tmp/x
+  Tunnel yes
+  ExitOnForwardFailure yes
   PermitLocalCommand yes
   LocalCommand touch /home/ci/local-command
   RemoteCommand touch /home/ci/remote-command
@@ -395,7 +399,7 @@ def test_nothing_is_forwarded_by_the_probe(site):
     assert (here, there) == ([], [22])
     assert not re.search("^(SSH_AUTH_SOCK|DISPLAY|SSH_TTY)=", seen, re.M), seen
     for machine in (world.controller, node):
-        assert not (machine.home / "local-command").exists() and not (machine.home / "remote-command").exists()
+        assert not [name for name in ("local-command", "remote-command", "forwarded") if (machine.home / name).exists()]
 
 
 def test_nothing_is_forwarded(site):
@@ -416,13 +420,14 @@ def test_nothing_is_forwarded(site):
     assert (world.home / "ports").read_text() == "[]"
     assert (world.home / f"proxied-{second.name}-22").exists()
     for node in (world.controller, first, second):
-        assert not (node.home / "local-command").exists() and not (node.home / "remote-command").exists()
+        assert not [name for name in ("local-command", "remote-command", "forwarded") if (node.home / name).exists()]
     # ControlPersist would keep a master for 10 minutes.
     site.assert_nothing_left()
     assert not list((world.home / ".ssh").glob("master-*"))
 
 
-@pytest.mark.parametrize("line,words", [("SessionType none", "SessionType is not default"), ("StdinNull yes", "StdinNull yes")])
+@pytest.mark.parametrize("line,words", [("SessionType none", "SessionType is not default"), ("StdinNull yes", "StdinNull yes"),
+                                        ("ForkAfterAuthentication yes", "Cannot fork into background")])
 def test_no_command_can_be_run(site, line, words):
     site.write(PLAIN)
     (site.world.home / ".ssh/config").write_text(f"Host *\n  {line}\n")

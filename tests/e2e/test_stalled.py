@@ -1,0 +1,91 @@
+"""A server that goes silent, in every phase: before its banner, after it, after the login, between the stages, while it is
+asked for a lease.  The node is left out in time, with its reason; the others run everything."""
+import re
+
+import pytest
+
+from test_bounded import FORCED
+from test_hostile import PLAIN, Cut
+
+SECONDS = 60  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and a busy machine
+
+# {so many bytes come from sshd: (the reason where it is the probe's connection, the one of the master's)}
+BYTES = {
+    0: ("timed out after 4 s while waiting for the SSH banner", "Connection timed out during banner exchange"),
+    60: ("timed out after 4 s while waiting for the SSH banner", r"Connection to \S+ port 22 timed out"),
+    1200: ("timed out after 4 s while authenticating", r"Connection to \S+ port 22 timed out"),
+    1900: ("timed out after 4 s while opening an SSH session", r"Timeout, server \S+ not responding"),
+    2500: ("timed out after 4 s while waiting for the answer", r"Timeout, server \S+ not responding"),
+}
+BEAT = {"CLOUDPLAN_BEAT": "4"}  # internal: what hangs there is ended after six of these
+STOP = "kill -STOP -1"  # all of the node's processes, sshd too; the kernel still accepts connections
+# {what: (~/.bashrc, the program mktemp there, state, reason)}: mktemp is what the lease takes, and nothing else does
+NODES = {
+    "stopped after the probe": (f"if [ ! -e ~/seen ]; then (while kill -0 $PPID; do :; done; {STOP}) >/dev/null 2>&1 </dev/null & fi; : >~/seen\n", None,
+                                "offline", "timed out|not responding"),
+    "stopped at the master's login": (f"if [ -e ~/seen ]; then {STOP}; fi; : >~/seen\n", None, "offline", r"Timeout, server \S+ not responding"),
+    "stopped while it is asked for a lease": ("PATH=~/fake:$PATH\n", STOP, "offline", r"lease failed: Timeout, server \S+ not responding"),
+    "no answer to the question for a lease": ("PATH=~/fake:$PATH\n", "sleep 1000", "failed", "lease failed: timed out after 20 s"),
+}
+
+
+class Login:
+    """One address of a cluster, as Cut takes a node."""
+
+    port = 22
+
+    def __init__(self, cluster, name):
+        self.name, self.public_keys = name, cluster.public_keys
+
+
+@pytest.fixture(scope="module")
+def outcome(three_nodes):
+    site, world = three_nodes, three_nodes.world
+    good, *nodes = [*world.nodes, *(world.node() for _ in range(len(NODES) - 2))]
+    for node, (bashrc, mktemp, _, _) in zip(nodes, NODES.values()):
+        (node.home / ".bashrc").write_text(bashrc)
+        (node.home / "fake").mkdir()
+        if mktemp:
+            (node.home / "fake/mktemp").write_text(f"#!/bin/sh\n{mktemp}\n")
+            (node.home / "fake/mktemp").chmod(0o755)
+    cluster = world.cluster(2 * len(BYTES), sshd_config=FORCED)
+    cluster.set_cores(100)
+    limits = [[count] for count in BYTES] + [[None, count] for count in BYTES]
+    cuts = [Cut(world, f"10.0.120.{150 + i}", Login(cluster, cluster.names[i]), limit, "stall") for i, limit in enumerate(limits)]
+    site.write(PLAIN)
+    result = site.run("run", "--cloud-max-processes=1", "--cloud-probe-timeout=4", "--", "-q", timeout=2 * SECONDS, env=BEAT,
+                      nodes=[*(cut.name for cut in cuts), *nodes, good])
+    for cut in cuts:
+        cut.peer.stop()
+    for node in nodes:
+        node.thaw()
+    site.nodes = [good, *nodes, cluster]
+    site.assert_nothing_left()
+    left_out = dict(re.findall(r"^cloudplan: (\S+) is left out (.*)$", result.stderr, re.M))
+    half = len(BYTES)
+    return result, {
+        **{("probe", count): left_out.get(cut.name) for count, cut in zip(BYTES, cuts[:half])},
+        **{("master", count): left_out.get(cut.name) for count, cut in zip(BYTES, cuts[half:])},
+        **{what: left_out.get(node.name) for what, node in zip(NODES, nodes)},
+    }
+
+
+def test_the_others_run_in_time(outcome):
+    result, _ = outcome
+    assert result.returncode == 0 and "20 passed" in result.stdout, result
+    assert result.elapsed < SECONDS
+
+
+@pytest.mark.parametrize("count", BYTES)
+@pytest.mark.parametrize("which", ["probe", "master"])
+def test_silent_after_so_many_bytes(outcome, which, count):
+    result, reasons = outcome
+    reason = reasons[which, count]
+    assert reason and re.match(r"\(offline\): " + BYTES[count][which == "master"], reason), (reason, result.stderr)
+
+
+@pytest.mark.parametrize("what", NODES)
+def test_silent_between_the_stages(outcome, what):
+    result, reasons = outcome
+    _, _, state, words = NODES[what]
+    assert reasons[what] and re.match(rf"\({state}\): .*({words})", reasons[what]), (reasons, result.stderr)
