@@ -7,12 +7,13 @@
 #include <string.h>
 
 static size_t countdown;
-static bool failed;
+static bool failing, failed;
 
 void alloc_fail_at(size_t nth)
 {
     countdown = nth;
-    failed = false;
+    failing = false;
+    failed = failed && nth == 0;
 }
 
 bool alloc_has_failed(void)
@@ -22,8 +23,8 @@ bool alloc_has_failed(void)
 
 static bool fails(void)
 {
-    if (failed || (countdown && --countdown == 0)) {
-        failed = true;
+    if (failing || (countdown && --countdown == 0)) {
+        failing = failed = true;
         errno = ENOMEM;
         return true;
     }

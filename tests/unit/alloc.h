@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The nth allocation from now on fails, and every one after it; 0: none fails. */
+/* The nth allocation from now on fails, and every one after it; 0: none fails (any more). */
 void alloc_fail_at(size_t nth);
-/* Whether one has failed since alloc_fail_at(). */
+/* Whether one has failed since alloc_fail_at() of other than 0, which ends the failing alone. */
 bool alloc_has_failed(void);
 
 /* Runs the block with allocation 1, 2, 3 ... failing until it ran without a failure, once
