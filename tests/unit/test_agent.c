@@ -462,6 +462,17 @@ static void without_memory(void **state)
         agent_destroy(agent);
         close(peer);
     }
+    int peer;
+    struct agent *agent = open_empty(&peer);
+    static unsigned char data[262144];
+    for (ALLOC_EACH(n)) {
+        alloc_fail_at(n);
+        struct agent_request *too_large = agent_sign(agent, data, 4, data, sizeof data);
+        assert_int_equal(!too_large, alloc_has_failed());
+        agent_request_destroy(too_large);
+    }
+    agent_destroy(agent);
+    close(peer);
 }
 
 static pid_t start(const char *const argv[])

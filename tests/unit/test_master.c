@@ -358,6 +358,16 @@ static void test_allocations(void **state)
         assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
         assert_state(w, 0, NODE_READY, "");
     }
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(n);
+        struct masters *second = masters_open(&w->list, &w->params, &err);
+        bool failed = alloc_has_failed();
+        alloc_fail_at(0);
+        assert_int_equal(!second, failed);
+        assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+        masters_close(second, 5000);
+    }
     world_close(w);
     const struct guard_params params = {.nonce = "n", .run_id = "r", .chdir = "c", .root = "/it's", .eggs = eggs};
     for (ALLOC_EACH(n)) {

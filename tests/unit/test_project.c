@@ -514,7 +514,7 @@ static void test_no_memory(void **state)
 {
     (void)state;
     make_virtualenv("linked");
-    make_copied_virtualenv("copied", "home = /opt/bin\n");
+    make_copied_virtualenv("copied", "home = /opt/bin\nversion = 3.11.2\n");
     static const struct {
         const char *chdir, *venv, *python;
     } calls[] = {

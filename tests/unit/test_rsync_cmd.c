@@ -567,6 +567,7 @@ static void test_allocations(void **state)
     params.dirs = (const char *[]){"we[ird*/a", "../else/lib", NULL};
     params.ignores = (const char *[]){"x", NULL};
     params.venv = in_base("else/env");
+    params.site = in_base("else/site");
     struct node node = {.name = (char *)"n", .host = (char *)"n"};
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;

@@ -290,6 +290,12 @@ static void test_mentioned(void **state)
     assert_true(settings_mentioned(sub));
     unsetenv("PYTEST_ADDOPTS");
     assert_false(settings_mentioned(sub));
+    /* What cannot be looked at may hold something. */
+    for (ALLOC_EACH(n)) {
+        alloc_fail_at(n);
+        bool mentioned = settings_mentioned(sub);
+        assert_int_equal(mentioned, alloc_has_failed());
+    }
 }
 
 static void test_plugin_files(void **state)
