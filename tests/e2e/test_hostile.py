@@ -304,13 +304,14 @@ def test_planted_in_the_copy_s_place(site, kinds):
         plant(node, "pytest_ci_project", kind)
     before = [sorted(str(path) for path in node.home.rglob("*")) for node in site.nodes]
     result = site.run("sync", nodes=site.nodes[:len(kinds)], timeout=20)
+    after = [sorted(str(path) for path in node.home.rglob("*")) for node in site.nodes]
+    for node in site.nodes:
+        node.run(["rm", "-rf", "pytest_ci_project"])  # also when this fails: the next test's clean() would wait for a FIFO's writer
     assert result.returncode == 69 and result.elapsed < 10, result
     for node in site.nodes[:len(kinds)]:
         assert re.search(rf"{node.name} is left out \(unfit\): pytest_ci_project exists there and was not made by cloudplan", result.stderr), (
             result.stderr)
-    assert before == [sorted(str(path) for path in node.home.rglob("*")) for node in site.nodes]
-    for node in site.nodes:
-        node.run(["rm", "-rf", "pytest_ci_project"])
+    assert before == after
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root to give a directory away")

@@ -149,7 +149,12 @@ def test_gone_when_the_controller_says_nothing(site, node):
     wait_until(lambda: running(node), 30, "tests")
     path = next((node.root / "tmp/cloudplan-leases").glob("[0-9a-z]*"))
     begin = path.stat().st_mtime
-    wait_until(lambda: path.stat().st_mtime > begin + 7, 20, "the lease to have been touched for longer than six beats")
+
+    def touched_later():
+        assert leases(node), "the lease is gone, though the controller says something"
+        return path.stat().st_mtime > begin + 7
+
+    wait_until(touched_later, 20, "the lease to have been touched for longer than six beats")
     assert running(node)
     site.world.controller.channel.call("signal", pid=run.pid, signal=int(signal.SIGSTOP))
     wait_until(lambda: not leases(node), 20, f"no lease: {leases(node)}")
