@@ -216,6 +216,17 @@ def test_closed_after_the_probe(three_nodes, cuts):
     site.assert_nothing_left()
 
 
+def test_dropped_once_after_the_probe(three_nodes, cuts):
+    """As sshd drops connections beyond MaxStartups: the master is opened again."""
+    site, node = three_nodes, three_nodes.nodes[0]
+    site.write(PLAIN)
+    dropped = cuts(node, [None, 0, 1, None])
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", nodes=[dropped.name])
+    assert result.returncode == 0 and "20 passed" in result.stdout, result
+    assert dropped.count >= 4
+    site.assert_nothing_left()
+
+
 # Whose keys they show
 
 

@@ -426,10 +426,11 @@ def test_a_second_signal_ends_at_once(site):
     assert elapsed < 4
 
 
-def test_kill_9_leaves_nothing(site):
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "with its engine"])
+def test_kill_9_leaves_nothing(site, group):
     running = start_slow(site)
-    running.kill()
-    running.communicate(timeout=10)
+    running.send_signal(signal.SIGKILL, group=group)
+    running.communicate(timeout=20)
     for node in site.nodes:
         wait_until(lambda n=node: not n.processes(), timeout=20, what="the node to be empty")
     wait_until(lambda: not site.world.processes(), timeout=20, what="the controller to be empty")
@@ -517,4 +518,17 @@ def test_more_workers_than_sessions_on_a_connection(make_site, sessions):
     result = site.run("run", "--", "-v")
     assert result.returncode == 0, result
     assert len(set(re.findall(r"^\[(10\S+)\]", result.stdout, re.M))) == 12, result.stdout[-3000:]
+    site.assert_nothing_left()
+
+
+def test_sshd_drops_what_connects_anew(make_site):
+    """All but one of the workers do, at once, and sshd takes two of them."""
+    site = make_site(nodes=1, sshd_config="MaxSessions 1\nMaxStartups 2:100:2\n")
+    site.write({"test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(24))\ndef test_one(x): time.sleep(0.1)\n"})
+    node = site.nodes[0]
+    node.set_cores(6)
+    result = site.run("run", "--", "-v")
+    assert result.returncode == 0, result
+    assert re.search("MaxStartups|drop connection", node.read_log()), "none was dropped"
+    assert len(set(re.findall(r"^\[(10\S+)\]", result.stdout, re.M))) == 6, result.stdout[-3000:]
     site.assert_nothing_left()
