@@ -133,6 +133,38 @@ static void test_each(void **state)
     assert_int_equal(descriptors_fit(&list, 64, 9, &err), -1);
 }
 
+/* One master has room for (1024 - 12) / 4 sessions, where the engine could have more workers. */
+static void test_one_master(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct node_list list = plan(1, 300, false);
+    assert_int_equal(descriptors_fit(&list, 1024, 0, &err), 0);
+    assert_int_equal(nodes[0].processes, 253);
+    assert_int_equal(nodes[0].limited_by, TERM_FILES);
+    list = plan(1, 253, false);
+    assert_int_equal(descriptors_fit(&list, 1024, 253, &err), 0);
+    assert_int_equal(nodes[0].processes, 253);
+    list = plan(1, 254, false);
+    assert_int_equal(descriptors_fit(&list, 1024, 254, &err), -1);
+    list = plan(1, 254, true);
+    err = (struct error)ERROR_INIT;
+    assert_int_equal(descriptors_fit(&list, 1024, 254, &err), 0);
+}
+
+/* This machine has no master: (34 - 28) / 3 others beside it. */
+static void test_this_machine(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct node_list list = plan(3, 1, true);
+    assert_int_equal(descriptors_fit(&list, 34, 0, &err), 0);
+    assert_int_equal(in_state(&list, NODE_READY), 3);
+    list = plan(3, 1, false);
+    assert_int_equal(descriptors_fit(&list, 34, 0, &err), 0);
+    assert_int_equal(in_state(&list, NODE_READY), 2);
+}
+
 /* In a process of its own: the limit cannot be raised again. */
 static void test_soft_limit_is_raised(void **state)
 {
@@ -154,7 +186,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_room),       cmocka_unit_test(test_nothing_to_take),
         cmocka_unit_test(test_never_more),    cmocka_unit_test(test_evenly),
-        cmocka_unit_test(test_each),          cmocka_unit_test(test_soft_limit_is_raised),
+        cmocka_unit_test(test_each),          cmocka_unit_test(test_one_master),
+        cmocka_unit_test(test_this_machine),  cmocka_unit_test(test_soft_limit_is_raised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
