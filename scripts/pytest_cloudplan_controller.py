@@ -12,6 +12,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
 * what failed can be told by node (pytest_cloudplan_results.py);
+* a module that is broken or skipped counts once, not once for every worker (pytest_cloudplan_collect.py);
 * a test whose worker was lost is run again (pytest_cloudplan_reruns.py);
 * pytest-cov finds the project's files in what the nodes report (pytest_cloudplan_coverage.py).
 
@@ -27,6 +28,7 @@ import sys
 
 import pytest
 
+from pytest_cloudplan_collect import Collect
 from pytest_cloudplan_coverage import Coverage
 from pytest_cloudplan_gateways import (
     STATUS_UNAVAILABLE,
@@ -167,6 +169,7 @@ class Controller:
         self.config = config
         self.results = Results(config, self.say, FAILED_FILE)
         config.pluginmanager.register(self.results, "cloudplan-results")
+        config.pluginmanager.register(Collect(config, self.results), "cloudplan-collect")
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
         self.coverage = Coverage(config, _roots())
         config.pluginmanager.register(self.coverage, "cloudplan-coverage")

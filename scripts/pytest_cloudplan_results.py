@@ -204,6 +204,20 @@ class Results:
         if report.failed:
             self.troubles.setdefault(report.nodeid, {})[worker] = category
 
+    def mark_collected(self, report, worker):
+        log = junit_log(self.config)
+        if log is not None:
+            self.mark_case(log, report, [("node", self.places[worker]), ("worker", worker)])
+
+    def count_collected(self, report, worker):
+        """A module of which this worker made something that others need not have made of it."""
+        category = "error" if report.failed else report.outcome
+        counts = self.workers[worker].counts
+        counts[category] = counts.get(category, 0) + 1
+        self.tests.setdefault(self.places[worker], set()).add(report.nodeid)
+        if report.failed:
+            self.troubles.setdefault(report.nodeid, {})[worker] = category
+
     def forget(self, report, worker, category):
         """The test is run again: this is not its result."""
         self.workers[worker].counts[category] -= 1
@@ -235,7 +249,8 @@ class Results:
             pass
 
     def pytest_collectreport(self, report):
-        if report.failed:
+        # xdist reports a worker that has collected other tests under the worker's id.
+        if report.failed and report.nodeid not in self.workers:
             self.failed[report.nodeid] = None
 
     @pytest.hookimpl(optionalhook=True)
