@@ -10,6 +10,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * all workers start at once, and one that does not start costs itself alone, not the run
   (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
+* a worker that cannot even collect costs itself alone, and a run that ends before all tests were run is no success;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
 * what failed can be told by node (pytest_cloudplan_results.py);
 * a module that is broken or skipped counts once, not once for every worker (pytest_cloudplan_collect.py);
@@ -177,7 +178,8 @@ class Controller:
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
         self.any_ready = False
-        self.any_collected = False
+        self.collected = set()  # ids of workers that have collected the tests
+        self.failure = None  # StartError: why the worker that went last would fail again
         self.any_usage_error = False
 
     def say(self, text):
@@ -219,8 +221,8 @@ class Controller:
             # What one worker of --dist=each did not do, no other can do for it.
             each = config.option.dist == "each" and hasattr(session, "_clone_node")
             self.gateways = Gateways(group, self.say, self.coverage.order, may_move=not each)
-            if each:
-                self.bear_losses(session)
+            if hasattr(session, "_clone_node"):
+                self.bear_losses(session, each)
             self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)
 
     def leave_out(self, failed, config, specs):
@@ -249,31 +251,40 @@ class Controller:
         if not specs:
             pytest.exit("cloudplan: no worker could be started", STATUS_UNAVAILABLE)
 
-    def bear_losses(self, session):
-        """--dist=each: a worker that cannot be replaced where it ran is lost alone.  xdist's scheduler would wait
-        for its tests, or for its collection, for ever."""
+    def bear_losses(self, session, each):
+        """A worker that cannot be replaced is lost alone.  xdist's scheduler would wait for its collection, or with
+        --dist=each for its tests, for ever; one that fails in the same way each time it is replaced would use up
+        all restarts."""
         clone = session._clone_node
 
         def clone_or_leave(node):
-            try:
-                return clone(node)
-            except StartError as error:
-                failure = error
+            failure, self.failure = self.failure, None
+            if failure is None or not hasattr(session.sched, "numnodes"):
+                try:
+                    return clone(node)
+                except StartError as error:
+                    failure = error
             node.gateway.spec.id = node.gateway.id  # xdist's line of states is by id
-            scheduler = session.sched
-            left = len(getattr(scheduler, "_removed2pending", {}).pop(node, ()))
-            if not scheduler.collection_is_completed:
-                scheduler.node2collection.pop(node, None)
-                scheduler.numnodes -= 1
-                if not scheduler.numnodes:
-                    pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
-                if len(scheduler.node2collection) >= scheduler.numnodes:
-                    scheduler.collection_is_completed = True
-                    scheduler.schedule()
-            self.results.lost(failure, left)
+            self.leave(session, node, failure, each)
             return None
 
         session._clone_node = clone_or_leave
+
+    def leave(self, session, node, failure, each):
+        scheduler = session.sched
+        left = len(getattr(scheduler, "_removed2pending", {}).pop(node, ()))
+        waits = not scheduler.collection_is_completed
+        if waits:
+            getattr(scheduler, "node2collection", {}).pop(node, None)
+            scheduler.numnodes -= 1
+        if not scheduler.numnodes or not (each or getattr(session, "_active_nodes", set()) - {node}):
+            pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
+        if waits:
+            if each and len(scheduler.node2collection) >= scheduler.numnodes:
+                scheduler.collection_is_completed = True
+            if scheduler.collection_is_completed:
+                scheduler.schedule()
+        self.results.lost(failure, left)
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_newgateway(self, gateway):
@@ -296,10 +307,19 @@ class Controller:
             if not self.unheard:
                 reason = last_line(error)
                 pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
+        # What xdist was told in words of its own, "Not properly terminated", may be different the next time; an
+        # exception on the far side will not.
+        self.failure = None
+        if error and not isinstance(error, str) and node.gateway.id not in self.collected:
+            self.failure = StartError("ended before it could run a test: " + last_line(error))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):
-        self.any_collected = True
+        self.collected.add(node.gateway.id)
+
+    def all_run(self):
+        scheduler = getattr(self.config.pluginmanager.getplugin("dsession"), "sched", None)
+        return getattr(scheduler, "collection_is_completed", True) and not getattr(scheduler, "has_pending", False)
 
     def pytest_unconfigure(self):
         if self.gateways is not None:
@@ -307,11 +327,16 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED or not self.config.pluginmanager.hasplugin("dsession"):
+        if not self.config.pluginmanager.hasplugin("dsession"):
+            return
+        if exitstatus == pytest.ExitCode.OK and not self.all_run():
+            self.say("not all tests were run: too many workers were lost")
+            session.exitstatus = STATUS_UNAVAILABLE
+        if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED:
             return
         if self.any_usage_error:
             self.say("the workers refused the arguments: is a path among them that the nodes do not have?")
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        elif not self.any_collected:
+        elif not self.collected:
             self.say("no worker came so far as to collect the tests")
             session.exitstatus = STATUS_UNAVAILABLE

@@ -382,3 +382,46 @@ def test_example_project(tmp_path):
     spread = example.run([example.ssh("a"), example.popen("b")])
     assert spread.status == 0, spread
     assert spread.counts() == alone.counts()
+
+
+# Workers that cannot collect
+
+BROKEN = """
+import os
+if "PYTEST_XDIST_WORKER" in os.environ and os.path.basename(os.getcwd()) in %r:
+    %s
+"""
+WAYS = ["import no_such_module", "raise SystemExit(3)"]
+TEN = "import pytest\n@pytest.mark.parametrize('n', range(10))\ndef test_n(n): pass\n"
+
+
+@pytest.mark.parametrize("dist", ["load", "loadscope", "each"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_worker_that_cannot_collect_is_lost_alone(project, way, dist):
+    """Left to itself xdist replaces it until the limit, and then ends, with status 0 and no test run."""
+    project.write("conftest.py", BROKEN % (["b", "c"], way))
+    project.write("tests/test_x.py", TEN)
+    run = project.run([project.ssh(name) for name in "abc"], f"--dist={dist}", "tests")
+    assert run.status == 0 and run.counts() == {"passed": 10}, run
+    lost = sorted(line for line in run.lines if "is lost (ended before it could run a test: " in line)
+    assert [line.split()[1] for line in lost] == ["b_0", "c_0"], run
+    assert "maximum crashed workers" not in run.out
+
+
+@pytest.mark.parametrize("args", [[], ["--max-worker-restart=0"], ["--dist=loadfile"]])
+def test_a_run_that_ends_before_its_tests_is_no_success(project, args):
+    project.write("conftest.py", BROKEN % (["b"], "os._exit(1)"))
+    project.write("tests/test_x.py", TEN)
+    run = project.run([project.ssh(name) for name in "ab"], *args, "tests")
+    assert run.status == 69, run
+    # The second where the one is lost before the other has collected.
+    assert {"cloudplan: not all tests were run: too many workers were lost",
+            "cloudplan: no worker came so far as to collect the tests"} & set(run.lines), run
+
+
+def test_a_worker_lost_after_its_tests_is_no_failure(project):
+    project.write("conftest.py", "import os\ndef pytest_unconfigure(config):\n    if hasattr(config, 'workerinput') and os.getcwd()"
+                                 ".endswith('/b'): os._exit(1)\n")
+    project.write("tests/test_x.py", TEN)
+    run = project.run([project.ssh(name) for name in "ab"], "--max-worker-restart=0", "tests")
+    assert run.status == 0 and run.counts() == {"passed": 10}, run
