@@ -102,35 +102,53 @@ static const char *same_name(const char *root, char *const *real, size_t n)
     return NULL;
 }
 
-static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params, struct error *err)
+const char *rsync_place(const char *root, const char *dir)
 {
-    bool whole = !params->dirs || !params->dirs[0];
-    char **real = NULL;
+    const char *path = inside(root, dir);
+    return path ? path : strrchr(dir, '/') + 1;
+}
+
+int rsync_places_find(struct rsync_places *places, const struct sync_params *params, struct error *err)
+{
     size_t n = 0;
-    int result = -1;
-    for (size_t i = 0; params->dirs && params->dirs[i]; i++)
+    while (params->dirs && params->dirs[n])
         n++;
-    real = calloc(n + 3, sizeof *real);
-    if (!real)
-        goto system;
+    *places = (struct rsync_places){.whole = n == 0, .dirs = calloc(n + 3, sizeof *places->dirs)};
+    if (!places->dirs)
+        return error_errno(err, "rsync");
     for (size_t i = 0; i < n; i++) {
         struct stat st;
-        real[i] = realpath(params->dirs[i], NULL);
-        if (!real[i] || stat(real[i], &st) || !S_ISDIR(st.st_mode)) {
-            error_set(err, STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
-                      real[i] ? "not a directory" : strerror(errno));
-            goto out;
-        }
-        if (!strcmp(real[i], params->root))
-            whole = true;
+        char *real = places->dirs[i] = realpath(params->dirs[i], NULL);
+        if (!real || stat(real, &st) || !S_ISDIR(st.st_mode))
+            return error_set(err, STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
+                             real ? "not a directory" : strerror(errno));
+        if (!strcmp(real, params->root))
+            places->whole = true;
     }
-    if (params->venv && !(real[n++] = strdup(params->venv)))
-        goto system;
-    if (params->site && !(real[n++] = strdup(params->site)))
-        goto system;
-    for (size_t i = 0; i < n; i++) {
+    if ((params->venv && !(places->dirs[n++] = strdup(params->venv))) ||
+        (params->site && !(places->dirs[n++] = strdup(params->site))))
+        return error_errno(err, "rsync");
+    return 0;
+}
+
+void rsync_places_clear(struct rsync_places *places)
+{
+    for (size_t i = 0; places->dirs && places->dirs[i]; i++)
+        free(places->dirs[i]);
+    free(places->dirs);
+    *places = (struct rsync_places){0};
+}
+
+static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params, struct error *err)
+{
+    struct rsync_places places;
+    int result = -1;
+    if (rsync_places_find(&places, params, err))
+        goto out;
+    char **real = places.dirs;
+    for (size_t i = 0; real[i]; i++) {
         const char *path = inside(params->root, real[i]);
-        if (path && !whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
+        if (path && !places.whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
             goto system;
         if (!path) {
             const char *other = same_name(params->root, real, i);
@@ -143,25 +161,23 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
             }
             if (add_outside(sources, params->root, real[i], real[i], err))
                 goto out;
-            if (!whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
+            if (!places.whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
                 goto system;
         }
     }
-    for (size_t i = 0; !whole && i < n; i++) {
+    for (size_t i = 0; !places.whole && real[i]; i++) {
         const char *path = inside(params->root, real[i]);
         if (path && add_parents(args, path, "H", "/*"))
             goto system;
     }
-    if (!whole)
+    if (!places.whole)
         add(args, "--filter=", "H /*");
     result = 0;
     goto out;
 system:
     error_errno(err, "rsync");
 out:
-    for (size_t i = 0; real && i < n; i++)
-        free(real[i]);
-    free(real);
+    rsync_places_clear(&places);
     return result;
 }
 

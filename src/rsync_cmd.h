@@ -14,6 +14,20 @@
 /* What is never copied, wherever it is in the project: rsync's patterns, NULL-terminated. */
 extern const char *const rsync_left_out[];
 
+/* Where the copy comes from: the whole root, or only what of dirs lies in it; besides, each of dirs that lies outside, under
+ * its own name. */
+struct rsync_places {
+    bool whole;
+    char **dirs; /* physical, NULL-terminated, owned */
+};
+
+/* -1 and *err: STATUS_USAGE for a --rsyncdir that is not a directory; STATUS_SYSTEM.  rsync_places_clear() is needed in
+ * both cases. */
+int rsync_places_find(struct rsync_places *places, const struct sync_params *params, struct error *err);
+void rsync_places_clear(struct rsync_places *places);
+/* The place of one of dirs in the copy, relative to it; "" for the root itself. */
+const char *rsync_place(const char *root, const char *dir);
+
 struct rsync_rules; /* the same for all nodes */
 
 /* Works out sources and filters.  NULL and *err: STATUS_USAGE for a --rsyncdir that is not a

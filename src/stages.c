@@ -292,7 +292,17 @@ int stage_copy(struct run *run, struct error *err)
     if (stage_rundir(run, err))
         return -1;
     if (run->options.watch) {
-        run->watch = watch_create(run->project.root, run->options.rsyncignores, err);
+        struct sync_params params = what_to_copy(run);
+        params.site = NULL; /* is as it is */
+        if (rsync_places_find(&run->watched, &params, err))
+            return -1;
+        const struct watch_tree tree = {
+            .root = run->project.root,
+            .ignores = run->options.rsyncignores,
+            .dirs = run->watched.dirs,
+            .part = !run->watched.whole,
+        };
+        run->watch = watch_create(&tree, err);
         if (!run->watch || watch_begin_run(run->watch, err))
             return -1;
         if (watch_polls(run->watch))
@@ -416,6 +426,7 @@ void stages_clear(struct run *run)
     masters_close(run->masters, child_signal_count() > 1 ? 0 : GUARD_GRACE_MS);
     settings_destroy(run->query);
     watch_destroy(run->watch);
+    rsync_places_clear(&run->watched);
     rundir_remove(run->rundir);
     janitor_end(&run->janitor);
     free(run->rundir);

@@ -11,6 +11,7 @@
 #include "options.h"
 #include "project.h"
 #include "report.h"
+#include "rsync_cmd.h"
 #include "settings.h"
 #include "sshconf.h"
 #include "watch.h"
@@ -35,6 +36,7 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct sshconf_set *conf;
     struct masters *masters;
     long long wait_end, wait_note; /* clock_ms(): until when to wait for room; not before this another note of that */
+    struct rsync_places watched; /* what is copied, for the watch */
     struct watch *watch;
     char *failed; /* path: where the plugin names failed tests */
     char **tx, **logins;

@@ -5,8 +5,8 @@
  * after; the queue is read up to its present end and forgotten, before the second snapshot is made: what is changed in
  * between is in both, and never in neither.
  *
- * The root's own end is seen by looking at it: inotify keeps silent while a process, such as this one, has its working
- * directory there, or when a directory above it is moved.
+ * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a process, such as
+ * this one, has its working directory there, or when a directory above it is moved.
  */
 #include "watch.h"
 
@@ -27,11 +27,15 @@
 #define INTERVAL_MS 2000  /* between two looks at the tree, or at the root alone */
 #define INTERVAL_TIMES 10 /* but not less than so many times what a look takes: a large tree must not keep a core busy */
 
-struct watch {
-    char *root;
-    struct watch_tree tree;
-    dev_t device; /* the root's */
+/* Which directory a path meant in the beginning. */
+struct top {
+    dev_t device;
     ino_t inode;
+};
+
+struct watch {
+    struct watch_tree tree;
+    struct top *tops;              /* of the root, and of each directory from outside */
     struct watch_inotify *inotify; /* NULL: polling */
     char polls[160];               /* why */
     struct snapshot *before;       /* polling: all as last seen; else the source files before the run, NULL outside */
@@ -39,20 +43,26 @@ struct watch {
     struct watch_seen seen; /* since the last watch_wait() or watch_end_run() */
 };
 
-static int check_root(struct watch *w, bool first, struct error *err)
+static int check_top(struct top *top, const char *dir, const char *what, bool first, struct error *err)
 {
     struct stat st;
-    if (stat(w->root, &st))
-        return error_set(err, STATUS_SYSTEM, "%s: the project's directory can no longer be watched: %s", w->root,
-                         strerror(errno));
-    if (first) {
-        w->device = st.st_dev;
-        w->inode = st.st_ino;
-    }
-    if (!S_ISDIR(st.st_mode) || w->device != st.st_dev || w->inode != st.st_ino)
-        return error_set(err, STATUS_SYSTEM, "%s: the project's directory is no longer the one that was watched: "
-                         "start cloudplan again", w->root);
+    if (stat(dir, &st))
+        return error_set(err, STATUS_SYSTEM, "%s: %s can no longer be watched: %s", dir, what, strerror(errno));
+    if (first)
+        *top = (struct top){st.st_dev, st.st_ino};
+    if (!S_ISDIR(st.st_mode) || top->device != st.st_dev || top->inode != st.st_ino)
+        return error_set(err, STATUS_SYSTEM, "%s: %s is no longer the one that was watched: start cloudplan again", dir,
+                         what);
     return 0;
+}
+
+static int check_tops(struct watch *w, bool first, struct error *err)
+{
+    size_t i = 0, n = 0;
+    int result = check_top(&w->tops[n++], w->tree.root, "the project's directory", first, err);
+    for (const char *dir; result == 0 && (dir = watch_outside(&w->tree, &i));)
+        result = check_top(&w->tops[n++], dir, "this directory", first, err);
+    return result;
 }
 
 /* A new snapshot as the present state; before it, changes against the former one are noted. */
@@ -82,7 +92,7 @@ static int read_inotify(struct watch *w, struct error *err)
 
 static int look(struct watch *w, struct error *err)
 {
-    if (check_root(w, false, err) || read_inotify(w, err))
+    if (check_tops(w, false, err) || read_inotify(w, err))
         return -1;
     if (w->inotify)
         return 0;
@@ -93,18 +103,21 @@ static int look(struct watch *w, struct error *err)
     return result;
 }
 
-static struct watch *create(const char *root, const char *const *ignores, bool polling, struct error *err)
+static struct watch *create(const struct watch_tree *tree, bool polling, struct error *err)
 {
     struct watch *w = calloc(1, sizeof *w);
     int result = -1;
-    if (!w || !(w->root = strdup(root))) {
+    size_t count = 1;
+    while (tree->dirs && tree->dirs[count - 1])
+        count++;
+    if (!w || !(w->tops = calloc(count, sizeof *w->tops))) {
         error_errno(err, "watching");
         goto out;
     }
-    w->tree = (struct watch_tree){w->root, ignores};
+    w->tree = *tree;
     w->interval_ms = INTERVAL_MS;
     snprintf(w->polls, sizeof w->polls, "it was asked for");
-    if (check_root(w, true, err))
+    if (check_tops(w, true, err))
         goto out;
     if (!polling && watch_inotify_create(&w->inotify, &w->tree, w->polls, sizeof w->polls, err) < 0)
         goto out;
@@ -117,14 +130,14 @@ out:
     return w;
 }
 
-struct watch *watch_create(const char *root, const char *const *ignores, struct error *err)
+struct watch *watch_create(const struct watch_tree *tree, struct error *err)
 {
-    return create(root, ignores, false, err);
+    return create(tree, false, err);
 }
 
-struct watch *watch_create_polling(const char *root, const char *const *ignores, struct error *err)
+struct watch *watch_create_polling(const struct watch_tree *tree, struct error *err)
 {
-    return create(root, ignores, true, err);
+    return create(tree, true, err);
 }
 
 void watch_destroy(struct watch *w)
@@ -134,7 +147,7 @@ void watch_destroy(struct watch *w)
     int saved = errno;
     watch_inotify_destroy(w->inotify);
     snapshot_destroy(w->before);
-    free(w->root);
+    free(w->tops);
     free(w);
     errno = saved;
 }

@@ -1,4 +1,5 @@
-/* Waiting for a change in the project, for `cloudplan run --watch`.
+/* Waiting for a change in what is copied, for `cloudplan run --watch`: the project, or what --rsyncdir names of it, and
+ * directories from outside, such as a virtualenv.
  *
  * On Linux by inotify; by looking through the whole tree every 2 s where inotify is not there, its limit is reached, or the
  * project is on a file system where other machines' changes do not reach it (watch_polls() says why).
@@ -18,14 +19,14 @@
 #define CLOUDPLAN_WATCH_H
 
 #include "error.h"
+#include "watch_tree.h"
 
 struct watch;
 
-/* Begins to watch the tree root (absolute).  ignores: --rsyncignore's patterns, NULL-terminated, or NULL; borrowed as long as the
- * watch lives, root is copied.  NULL and *err: STATUS_SYSTEM. */
-struct watch *watch_create(const char *root, const char *const *ignores, struct error *err);
+/* Begins to watch the tree; what its members point to is borrowed as long as the watch lives.  NULL and *err: STATUS_SYSTEM. */
+struct watch *watch_create(const struct watch_tree *tree, struct error *err);
 /* The same, by polling at any rate. */
-struct watch *watch_create_polling(const char *root, const char *const *ignores, struct error *err);
+struct watch *watch_create_polling(const struct watch_tree *tree, struct error *err);
 void watch_destroy(struct watch *watch);
 
 /* Why the tree is looked through every 2 s: one line, owned by the watch; NULL where the system tells of changes.  Can change
@@ -39,9 +40,9 @@ int watch_begin_run(struct watch *watch, struct error *err);
 int watch_end_run(struct watch *watch, struct error *err);
 
 /* 1: something was changed, and has been quiet for 200 ms or has gone on for 2 s (a git checkout or an editor's save by
- * renaming is one change).  *changed is the path of one file changed, relative to the root, a source file if there is one; "." where
+ * renaming is one change).  *changed is the path of one file changed, relative to the copy, a source file if there is one; "." where
  * that is not known; valid until the next call for this watch.  0: a terminating signal came (child_signal()).
- * -1 and *err: STATUS_SYSTEM, also where the root itself was removed or moved; then only watch_destroy() may follow. */
+ * -1 and *err: STATUS_SYSTEM, also where the root itself, or a directory from outside, was removed or moved; then only watch_destroy() may follow. */
 int watch_wait(struct watch *watch, const char **changed, struct error *err);
 
 #endif

@@ -28,11 +28,11 @@
 
 #define EVENTS                                                                                                     \
     (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_ONLYDIR | IN_EXCL_UNLINK)
-#define ROOT_EVENTS (IN_DELETE_SELF | IN_MOVE_SELF) /* noted by nobody: they end the wait, and the root is looked at */
+#define ROOT_EVENTS (IN_DELETE_SELF | IN_MOVE_SELF) /* noted by nobody: they end the wait, and the roots are looked at */
 
 struct directory {
     int wd;
-    char *path; /* relative to the root */
+    char *path; /* relative to the copy */
 };
 
 struct watch_inotify {
@@ -144,9 +144,9 @@ static int enter(void *arg, const char *path, struct error *err)
 {
     struct watch_inotify *in = arg;
     char whole[PATH_MAX];
-    if (!watch_join(whole, in->tree->root, path))
+    if (!watch_place(whole, in->tree, path))
         return WALK_SKIP;
-    int wd = inotify_add_watch(in->fd, whole, EVENTS | (*path ? IN_DONT_FOLLOW : ROOT_EVENTS));
+    int wd = inotify_add_watch(in->fd, whole, EVENTS | ROOT_EVENTS | (*path ? IN_DONT_FOLLOW : 0));
     if (wd >= 0)
         return remember(in, wd, path, err);
     if (errno == ENOSPC || errno == ENOMEM) {
@@ -199,10 +199,13 @@ int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree
 {
     *inotify = NULL;
 #ifdef __linux__
-    struct statfs fs;
-    if (!statfs(tree->root, &fs) && watch_inotify_misses((unsigned long)fs.f_type)) {
-        snprintf(why, size, "the project is on a file system that does not tell of changes made elsewhere");
-        return WATCH_INOTIFY_NOT_HERE;
+    size_t i = 0;
+    for (const char *dir = tree->root; dir; dir = watch_outside(tree, &i)) {
+        struct statfs fs;
+        if (!statfs(dir, &fs) && watch_inotify_misses((unsigned long)fs.f_type)) {
+            snprintf(why, size, "the project is on a file system that does not tell of changes made elsewhere");
+            return WATCH_INOTIFY_NOT_HERE;
+        }
     }
 #endif
     struct watch_inotify *in = calloc(1, sizeof *in);
@@ -241,7 +244,7 @@ static bool is_special(const struct watch_inotify *in, const char *path)
 {
     char whole[PATH_MAX];
     struct stat st;
-    return watch_join(whole, in->tree->root, path) && !lstat(whole, &st) && !S_ISREG(st.st_mode) &&
+    return watch_place(whole, in->tree, path) && !lstat(whole, &st) && !S_ISREG(st.st_mode) &&
            !S_ISLNK(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
@@ -265,7 +268,7 @@ static int handle(struct watch_inotify *in, const struct inotify_event *event, s
     if (dir && event->mask & IN_IGNORED)
         forget(in, dir);
     else if (dir && event->len > 0 && watch_join(path, dir->path, event->name) &&
-             !watch_ignored(in->tree->ignores, path, is_dir)) {
+             watch_wanted(in->tree, path, is_dir)) {
         if (is_dir)
             return directory_event(in, path, event->mask, seen, err);
         if (!is_special(in, path))

@@ -10,6 +10,8 @@
  */
 #include "watch_tree.h"
 
+#include "rsync_cmd.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +25,49 @@
 bool watch_join(char buf[PATH_MAX], const char *dir, const char *name)
 {
     return snprintf(buf, PATH_MAX, "%s%s%s", dir, *dir && *name ? "/" : "", name) < PATH_MAX;
+}
+
+/* path within dir, both relative to one directory: what follows, "" for dir itself; or NULL. */
+static const char *below(const char *dir, const char *path)
+{
+    size_t len = strlen(dir);
+    return strncmp(dir, path, len) || (len && path[len] && path[len] != '/') ? NULL : path + len;
+}
+
+static bool is_outside(const struct watch_tree *tree, const char *dir)
+{
+    return !below(tree->root, dir);
+}
+
+const char *watch_outside(const struct watch_tree *tree, size_t *i)
+{
+    while (tree->dirs && tree->dirs[*i]) {
+        const char *dir = tree->dirs[(*i)++];
+        if (is_outside(tree, dir))
+            return dir;
+    }
+    return NULL;
+}
+
+bool watch_place(char buf[PATH_MAX], const struct watch_tree *tree, const char *path)
+{
+    size_t i = 0;
+    for (const char *dir; (dir = watch_outside(tree, &i));) {
+        const char *rest = below(rsync_place(tree->root, dir), path);
+        if (rest)
+            return snprintf(buf, PATH_MAX, "%s%s", dir, rest) < PATH_MAX;
+    }
+    return watch_join(buf, tree->root, path);
+}
+
+bool watch_wanted(const struct watch_tree *tree, const char *path, bool directory)
+{
+    bool wanted = !tree->part;
+    for (size_t i = 0; !wanted && tree->dirs && tree->dirs[i]; i++) {
+        const char *place = rsync_place(tree->root, tree->dirs[i]);
+        wanted = below(place, path) || (directory && below(path, place));
+    }
+    return wanted && !watch_ignored(tree->ignores, path, directory);
 }
 
 struct todo {
@@ -56,7 +101,7 @@ static int open_directory(const struct watch_tree *tree, const char *path, DIR *
 {
     char whole[PATH_MAX];
     *dir = NULL;
-    if (!watch_join(whole, tree->root, path))
+    if (!watch_place(whole, tree, path))
         return 0;
     int fd = open(whole, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK | (*path ? O_NOFOLLOW : 0));
     if (fd >= 0 && !(*dir = fdopendir(fd))) {
@@ -80,20 +125,20 @@ static int read_directory(const struct watch_tree *tree, const char *path, DIR *
 {
     int result = 0;
     for (struct dirent *found; result == 0 && (found = readdir(dir));) {
-        char below[PATH_MAX];
-        if (!strcmp(found->d_name, ".") || !strcmp(found->d_name, "..") || !watch_join(below, path, found->d_name))
+        char inside[PATH_MAX];
+        if (!strcmp(found->d_name, ".") || !strcmp(found->d_name, "..") || !watch_join(inside, path, found->d_name))
             continue;
         const struct walk_entry entry = {
-            .path = below,
+            .path = inside,
             .name = found->d_name,
             .dirfd = dirfd(dir),
             .directory = is_directory(dirfd(dir), found),
         };
-        if (watch_ignored(tree->ignores, below, entry.directory))
+        if (!watch_wanted(tree, inside, entry.directory))
             continue;
         result = ops->entry(arg, &entry, err);
         if (result == 0 && entry.directory)
-            result = todo_add(todo, below, err);
+            result = todo_add(todo, inside, err);
     }
     return result;
 }
@@ -102,6 +147,10 @@ int watch_walk(const struct watch_tree *tree, const char *from, const struct wal
 {
     struct todo todo = {0};
     int result = todo_add(&todo, from, err);
+    size_t i = 0;
+    for (const char *dir; result == 0 && !*from && (dir = watch_outside(tree, &i));)
+        if (watch_wanted(tree, rsync_place(tree->root, dir), true))
+            result = todo_add(&todo, rsync_place(tree->root, dir), err);
     while (result == 0 && todo.count > 0) {
         char *path = todo.paths[--todo.count];
         DIR *dir = NULL;

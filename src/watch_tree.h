@@ -8,16 +8,28 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* What is copied, as it will be in the copy.  All borrowed. */
 struct watch_tree {
-    const char *root;           /* absolute */
+    const char *root;           /* absolute, physical */
     const char *const *ignores; /* NULL-terminated, or NULL */
+    /* As in struct rsync_places: physical directories, NULL-terminated; NULL: none.  Those outside of the root are in the tree
+     * under their own names, and nothing in the root has such a name.  Of the root, those inside are all there is with `part`. */
+    char *const *dirs;
+    bool part;
 };
+
+/* Whether path, relative to the copy, is copied, or leads to what is. */
+bool watch_wanted(const struct watch_tree *tree, const char *path, bool directory);
+/* Where path really is.  False where that is too long for a path. */
+bool watch_place(char buf[PATH_MAX], const struct watch_tree *tree, const char *path);
+/* The next directory from outside, counted by *i from 0 on; NULL: there is no more. */
+const char *watch_outside(const struct watch_tree *tree, size_t *i);
 
 /* dir/name into buf; dir "" is the root itself.  False where that is too long for a path. */
 bool watch_join(char buf[PATH_MAX], const char *dir, const char *name);
 
 struct walk_entry {
-    const char *path; /* relative to the root */
+    const char *path; /* relative to the copy */
     const char *name;
     int dirfd;      /* the directory that holds name */
     bool directory; /* no link to one */

@@ -111,3 +111,41 @@ def test_a_node_that_goes_away_meanwhile(make_site):
     assert watched.runs()[-1] == "1 failed, 1 passed"
     assert re.search(rf"^cloudplan: {re.escape(site.nodes[1].name)} is left out \(", watched.text(), re.M), watched.text()
     assert watched.end() == 1
+
+
+def test_what_is_copied_from_elsewhere(site):
+    """A directory and a virtualenv from outside the project start a run; of the project itself what is not copied does not."""
+    library = site.world.home / "library"
+    library.mkdir(exist_ok=True)
+    (library / "value").write_text("1")
+    site.world.run(["python3", "-m", "venv", "--system-site-packages", "/home/ci/outer"], check=True)
+    site.write({"tests/test_a.py": "def test_value():\n    assert open('library/value').read() == '2'\n", "doc/x": ""})
+    watched = Watched(site, "--cloud-max-processes=1", "--rsyncdir=tests", "--rsyncdir=../library",
+                      "--cloud-virtualenv-path=../outer", "--", "-q", "tests", nodes=[site.nodes[0]])
+    watched.wait_idle(1)
+    assert watched.runs() == ["1 failed"]
+    (site.project / "doc/x").write_text("not copied")
+    (library / "value").write_text("2")
+    watched.wait_idle(2)
+    assert watched.runs() == ["1 failed", "1 passed", "1 passed"]
+    assert re.search(r"^cloudplan: library/value has changed$", watched.text(), re.M), watched.text()
+    (site.project / "doc/x").write_text("not copied either")
+    module = next((site.world.home / "outer").glob("lib/*/site-packages")) / "new_module.py"
+    module.write_text("")
+    watched.wait_idle(3)
+    assert re.search(r"^cloudplan: outer/lib/\S+/new_module.py has changed$", watched.text(), re.M), watched.text()
+    assert len(watched.runs()) == 4 and "doc" not in watched.text()
+    assert watched.end() == 0
+
+
+def test_a_directory_from_elsewhere_that_goes(site):
+    library = site.world.home / "other"
+    library.mkdir()
+    site.write({"test_a.py": PASSING})
+    watched = Watched(site, "--cloud-max-processes=1", "--rsyncdir=.", "--rsyncdir=../other", "--", "-q", nodes=[site.nodes[0]])
+    watched.wait_idle(1)
+    library.rename(site.world.home / "other-moved")
+    site.finish(watched.process, timeout=DEADLINE)
+    (site.world.home / "other-moved").rmdir()
+    assert watched.process.returncode == 71
+    assert watched.text().splitlines()[-1] == "cloudplan: /home/ci/other: this directory can no longer be watched: No such file or directory"

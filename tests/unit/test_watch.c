@@ -263,19 +263,26 @@ int __wrap_inotify_add_watch(int fd, const char *path, uint32_t mask)
 
 static const char *const ignores[] = {"/build/", "*.log", NULL};
 
-typedef struct watch *(*create_fn)(const char *, const char *const *, struct error *);
+typedef struct watch *(*create_fn)(const struct watch_tree *, struct error *);
 static const create_fn ways[] = {watch_create, watch_create_polling};
 
-static struct watch *create(create_fn way)
+static struct watch *create_for(create_fn way, const struct watch_tree *tree)
 {
     struct error err = ERROR_INIT;
-    struct watch *w = way(root, ignores, &err);
+    struct watch *w = way(tree, &err);
     if (!w)
         fail_msg("%s", err.text);
 #ifdef HAVE_SYS_INOTIFY_H
     assert_int_equal(watch_polls(w) != NULL, way == watch_create_polling);
 #endif
     return w;
+}
+
+static const struct watch_tree tree = {.root = root, .ignores = ignores};
+
+static struct watch *create(create_fn way)
+{
+    return create_for(way, &tree);
 }
 
 static void begin(struct watch *w)
@@ -312,7 +319,7 @@ static void test_bad_roots(void **state)
         char path[PATH_MAX];
         struct error err = ERROR_INIT;
         in_root(path, bad[j]);
-        assert_null(ways[i](path, NULL, &err));
+        assert_null(ways[i](&(struct watch_tree){.root = path}, &err));
         assert_int_equal(err.status, STATUS_SYSTEM);
         assert_non_null(strstr(err.text, path));
     }
@@ -600,6 +607,114 @@ static void test_root_gone(void **state)
         }
 }
 
+/* --- what is copied from elsewhere, or of the root alone --- */
+
+static char outer[80], outer_venv[80], pkg_sub[80];
+static char *outer_dirs[] = {outer, outer_venv, NULL}, *part_dirs[] = {pkg_sub, outer, NULL};
+static const struct watch_tree outer_tree = {.root = root, .ignores = ignores, .dirs = outer_dirs};
+static const struct watch_tree part_tree = {.root = root, .ignores = ignores, .dirs = part_dirs, .part = true};
+
+static void new_outer_tree(void)
+{
+    new_tree();
+    snprintf(outer, sizeof outer, "%s/libs", base);
+    snprintf(outer_venv, sizeof outer_venv, "%s/up/build", base); /* of which "build" in ignores makes nothing */
+    snprintf(pkg_sub, sizeof pkg_sub, "%s/pkg/sub", root);
+    change("d ../libs/one;w ../libs/one/m.py;w ../libs/data;d ../libsx;d ../up/build;d pkg/sub/deep;d pkg/subx");
+}
+
+static void test_tops_gone(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {"r ../libs", "m ../libs ../moved", "m ../libs ../moved;d ../libs"};
+    FOR_BOTH(way)
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        new_outer_tree();
+        struct watch *w = create_for(ways[way], &outer_tree);
+        struct error err = ERROR_INIT;
+        const char *changed = NULL;
+        at(500, ends[i]);
+        last_ms = now_ms;
+        assert_int_equal(watch_wait(w, &changed, &err), -1);
+        no_steps();
+        assert_int_equal(err.status, STATUS_SYSTEM);
+        assert_non_null(strstr(err.text, outer));
+        watch_destroy(w);
+    }
+    new_outer_tree();
+    do_one('r', "../libs", "");
+    FOR_BOTH(way)
+    {
+        struct error err = ERROR_INIT;
+        assert_null(ways[way](&outer_tree, &err));
+        assert_non_null(strstr(err.text, outer));
+    }
+}
+
+static void test_places(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct watch_tree *tree;
+        const char *changes;
+        const char *expected, *in_run; /* as in cases */
+    } places[] = {
+        {&outer_tree, "w ../libs/x.log", NULL, NULL},
+        {&outer_tree, "d ../libs/.git/x", NULL, NULL},
+        {&outer_tree, "w ../libsx/m.py", NULL, NULL},
+        {&outer_tree, "w ../up/build/m.py", NULL, NULL},
+        {&outer_tree, "w ../libs/one/m.py", "libs/one/m.py", "libs/one/m.py"},
+        {&outer_tree, "w ../libs/data", "libs/data", NULL},
+        {&outer_tree, "r ../libs/one", "libs/one/m.py", "libs/one/m.py"},
+        {&outer_tree, "m ../libs/one ../libs/two", "libs/one", "libs/one/m.py"},
+        {&outer_tree, "w pkg/b.py", "pkg/b.py", "pkg/b.py"},
+        {&part_tree, "w a.py", NULL, NULL},
+        {&part_tree, "w data;w pkg/b.py;w pkg/subx/m.py;d new", NULL, NULL},
+        {&part_tree, "w pkg/sub/c", "pkg/sub/c", NULL},
+        {&part_tree, "w pkg/sub/deep/m.py", "pkg/sub/deep/m.py", "pkg/sub/deep/m.py"},
+        {&part_tree, "w ../libs/one/m.py", "libs/one/m.py", "libs/one/m.py"},
+        {&part_tree, "m pkg away/pkg", "pkg", NULL},
+    };
+    FOR_BOTH(way)
+    for (size_t i = 0; i < COUNT(places); i++)
+        for (int in_run = 0; in_run < 2; in_run++) {
+            const char *expected = in_run ? places[i].in_run : places[i].expected;
+            new_outer_tree();
+            struct watch *w = create_for(ways[way], places[i].tree);
+            if (in_run)
+                begin(w);
+            else
+                at(500, places[i].changes);
+            if (in_run) {
+                change(places[i].changes);
+                end(w);
+            }
+            const char *said = wait_for(w);
+            /* Which of several is named depends on the way. */
+            if (!said != !expected || (said && strncmp(said, expected, strcspn(expected, "/"))))
+                fail_msg("way %zu, %s%s: %s instead of %s", way, places[i].changes, in_run ? " in a run" : "",
+                         said ? said : "nothing", expected ? expected : "nothing");
+            watch_destroy(w);
+        }
+}
+
+/* A directory that is made there is watched, too. */
+static void test_new_outside(void **state)
+{
+    (void)state;
+    FOR_BOTH(way)
+    {
+        new_outer_tree();
+        struct watch *w = create_for(ways[way], &outer_tree);
+        at(500, "d ../libs/new/sub");
+        at(600, "w ../libs/new/sub/m.py");
+        assert_changed(w, "libs/new/sub/m.py");
+        at(3000, "w ../libs/new/sub/x");
+        assert_changed(w, "libs/new/sub/x");
+        watch_destroy(w);
+    }
+}
+
 /* To be a user whom permissions hold for. */
 static void become(uid_t user)
 {
@@ -740,7 +855,7 @@ static void test_limit_at_once(void **state)
         add_error = limits[i].add;
         adds_left = add_error ? limits[i].adds : SIZE_MAX;
         last_fd = -1;
-        struct watch *w = watch_create(root, ignores, &err);
+        struct watch *w = watch_create(&tree, &err);
         init_error = 0;
         adds_left = SIZE_MAX;
         assert_non_null(w);
@@ -939,9 +1054,9 @@ static void test_allocations(void **state)
     {
         for (ALLOC_EACH(n)) {
             struct error err = ERROR_INIT;
-            new_tree();
+            new_outer_tree();
             alloc_fail_at(n);
-            struct watch *w = ways[way](root, ignores, &err);
+            struct watch *w = ways[way](&outer_tree, &err);
             assert_int_equal(w == NULL, alloc_has_failed());
             assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
             watch_destroy(w);
@@ -1061,6 +1176,9 @@ int main(void)
         cmocka_unit_test(test_same_time),
         cmocka_unit_test(test_children),
         cmocka_unit_test(test_root_gone),
+        cmocka_unit_test(test_tops_gone),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_new_outside),
         cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_deep),
         cmocka_unit_test(test_no_descriptors),
