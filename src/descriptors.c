@@ -1,7 +1,7 @@
 /* Worst cases rather than usual ones: what is left over is the tests' own.
  *
  * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the client's
- * socket).  In the engine: two pipes for each worker, and four more while it is being started, which happens
+ * socket).  In the engine: three pipes for each worker, and five more while it is being started, which happens
  * to so many at once as pytest_cloudplan_gateways.py says.  This machine's own workers have a master no more than a
  * node here; they cost what others cost in the engine.
  */
@@ -16,8 +16,8 @@ enum {
     MASTER = 12, /* standard streams, the connection, its own session, the control socket */
     MASTER_WORKER = 4,
     ENGINE = 16, /* Python, pytest's capture and reports */
-    ENGINE_WORKER = 2,
-    ENGINE_START = 4,
+    ENGINE_WORKER = 3,
+    ENGINE_START = 5,
     ENGINE_STARTS = 32,
 };
 

@@ -58,7 +58,7 @@ static void test_nothing_to_take(void **state)
         size_t count;
         uint32_t processes;
         uint64_t limit;
-    } table[] = {{1, 1, 64}, {8, 1, 64}, {2, 4, 64}, {300, 1, 1048576}, {300, 64, 1048576}, {100, 4, 1024}, {400, 65536, UINT64_MAX}};
+    } table[] = {{1, 1, 64}, {6, 1, 64}, {2, 3, 64}, {300, 1, 1048576}, {300, 64, 1048576}, {100, 2, 1024}, {400, 65536, UINT64_MAX}};
     for (size_t t = 0; t < sizeof table / sizeof *table; t++) {
         struct error err = ERROR_INIT;
         struct node_list list = plan(table[t].count, table[t].processes, false);
@@ -90,9 +90,9 @@ static void test_never_more(void **state)
                 }
             }
             assert_true(masters == 0 || 31 + 3 * masters <= limit);
-            assert_true(workers == 0 || 16 + 2 * workers + 4 * (workers < 32 ? workers : 32) <= limit);
+            assert_true(workers == 0 || 16 + 3 * workers + 5 * (workers < 32 ? workers : 32) <= limit);
             /* And not less than there is room for. */
-            assert_true(masters < 300 - limit % 2 ? 31 + 3 * (masters + 1) > limit || 16 + 6 * (workers + 1) > limit : true);
+            assert_true(masters < 300 - limit % 2 ? 31 + 3 * (masters + 1) > limit || 16 + 8 * (workers + 1) > limit : true);
         }
 }
 
@@ -104,17 +104,17 @@ static void test_evenly(void **state)
     struct node_list list = plan(4, 8, false);
     nodes[1].processes = 1;
     nodes[2] = (struct node){.name = "out", .state = NODE_OFFLINE};
-    assert_int_equal(descriptors_fit(&list, 64, 0, &err), 0); /* (64 - 16) / 6 = 8 workers */
-    assert_int_equal(nodes[0].processes, 4);
+    assert_int_equal(descriptors_fit(&list, 64, 0, &err), 0); /* (64 - 16) / 8 = 6 workers */
+    assert_int_equal(nodes[0].processes, 3);
     assert_int_equal(nodes[0].limited_by, TERM_FILES);
     assert_int_equal(nodes[1].processes, 1);
     assert_int_equal(nodes[1].limited_by, TERM_CORES);
     assert_int_equal(nodes[2].state, NODE_OFFLINE);
-    assert_int_equal(nodes[3].processes, 3);
+    assert_int_equal(nodes[3].processes, 2);
     list = plan(10, 1, false);
     assert_int_equal(descriptors_fit(&list, 64, 0, &err), 0);
     for (size_t i = 0; i < 10; i++)
-        assert_int_equal(nodes[i].state, i < 8 ? NODE_READY : NODE_UNFIT);
+        assert_int_equal(nodes[i].state, i < 6 ? NODE_READY : NODE_UNFIT);
     assert_string_equal(nodes[9].reason, "no room for it: the limit of open files is 64; raise it with ulimit -n");
     assert_string_equal(plan_term_name(nodes[9].limited_by), "files");
 }
@@ -152,17 +152,17 @@ static void test_one_master(void **state)
     assert_int_equal(descriptors_fit(&list, 1024, 254, &err), 0);
 }
 
-/* This machine has no master: (34 - 28) / 3 others beside it. */
+/* This machine has no master: (36 - 31) / 3 others beside it. */
 static void test_this_machine(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct node_list list = plan(3, 1, true);
-    assert_int_equal(descriptors_fit(&list, 34, 0, &err), 0);
-    assert_int_equal(in_state(&list, NODE_READY), 3);
-    list = plan(3, 1, false);
-    assert_int_equal(descriptors_fit(&list, 34, 0, &err), 0);
+    struct node_list list = plan(2, 1, true);
+    assert_int_equal(descriptors_fit(&list, 36, 0, &err), 0);
     assert_int_equal(in_state(&list, NODE_READY), 2);
+    list = plan(2, 1, false);
+    assert_int_equal(descriptors_fit(&list, 36, 0, &err), 0);
+    assert_int_equal(in_state(&list, NODE_READY), 1);
 }
 
 /* In a process of its own: the limit cannot be raised again. */
