@@ -380,6 +380,8 @@ target() { # DIR
         put target foreign
     elif [ ! -e "$1" ]; then
         put target absent
+    elif [ -d "$1" ] && [ "$(cd "$1" && pwd -P)" = "$(cd "$home" && pwd -P)" ]; then
+        put target foreign # the home itself, by an absolute path: what else comes there is not to be deleted
     elif [ ! -O "$1" ]; then
         put target foreign # whoever owns it could change what is run
     elif [ -d "$1" ] && [ -f "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]; then

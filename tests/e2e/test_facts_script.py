@@ -538,6 +538,17 @@ def test_target(node, make, state):
     assert node.lines("target", chdir="copy/") == [state]
 
 
+@pytest.mark.parametrize("mark", [False, True])
+def test_the_home_itself_is_foreign(node, mark):
+    """However it is written, and though it be empty: what is not in the project would be deleted there."""
+    if mark:
+        write(node.home / ".cloudplan", "")
+    link = node.home.parent / "link"
+    link.symlink_to(node.home.parent)
+    for chdir in (node.home, f"{node.home}/", link / node.home.name):
+        assert node.lines("target", chdir=str(chdir)) == ["foreign"], chdir
+
+
 @pytest.mark.parametrize("name", ["a b'c/*[x]$(id)", "-n", "/absolute", "a/../b", "back\\n"])
 def test_target_name(node, name):
     chdir = str(node.home) + name if name.startswith("/") else name
