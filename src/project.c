@@ -91,6 +91,25 @@ static int bad_chdir(const char *typed, const char *why, struct error *err)
                      "--cloud-chdir=%s: %s; give a directory of its own, such as work/project", typed, why);
 }
 
+/* Names that any file system takes, with the "~9" of a further copy; and room below it in a path. */
+#define CHDIR_NAME_MAX 240
+#define CHDIR_MAX 1000
+
+static int check_lengths(const char *chdir, struct error *err)
+{
+    bool fits = strlen(chdir) <= CHDIR_MAX;
+    for (const char *part = chdir; *part; part += *part == '/') {
+        size_t n = strcspn(part, "/");
+        fits = fits && n <= CHDIR_NAME_MAX;
+        part += n;
+    }
+    return fits ? 0
+                : error_set(err, STATUS_USAGE,
+                            "--cloud-chdir=%.60s...: a path of more than %d bytes, or with a name of more than %d; give a "
+                            "shorter one",
+                            chdir, CHDIR_MAX, CHDIR_NAME_MAX);
+}
+
 /* "~/x" is x, relative to the home; "./", and slashes at the end, go. */
 static int typed_chdir(struct project *project, const char *typed, struct error *err)
 {
@@ -130,10 +149,11 @@ static int typed_chdir(struct project *project, const char *typed, struct error 
 static int find_chdir(struct project *project, const char *typed, const struct passwd *user,
                       struct error *err)
 {
-    if (typed)
-        return typed_chdir(project, typed, err);
-    project->chdir = default_chdir(project->root, user);
-    return project->chdir ? 0 : no_memory(err);
+    if (typed && typed_chdir(project, typed, err))
+        return -1;
+    if (!typed && !(project->chdir = default_chdir(project->root, user)))
+        return no_memory(err);
+    return check_lengths(project->chdir, err);
 }
 
 /* 1: dir holds a pyvenv.cfg, 0: it does not, -1: no memory. */

@@ -201,6 +201,34 @@ static void test_chdir(void **state)
     }
 }
 
+static void test_long_chdir(void **state)
+{
+    (void)state;
+    char name[242], path[1100];
+    memset(name, 'n', sizeof name);
+    name[241] = '\0';
+    assert_int_equal(find(name, NULL, NULL), -1);
+    assert_refused("--cloud-chdir=nnn");
+    assert_refused("with a name of more than 240");
+    name[240] = '\0';
+    assert_int_equal(find(name, NULL, NULL), 0);
+    for (size_t i = 0; i < sizeof path; i++)
+        path[i] = i % 2 ? '/' : 'x';
+    path[1000] = '\0';
+    assert_int_equal(find(path, NULL, NULL), 0); /* with a slash at its end */
+    path[1000] = 'x';
+    path[1001] = '\0';
+    assert_int_equal(find(path, NULL, NULL), -1);
+    assert_refused("a path of more than 1000 bytes");
+    /* The project's own name. */
+    name[240] = 'n';
+    assert_int_equal(mkdir(at("%s/app/%s", world, name), 0755), 0);
+    assert_int_equal(chdir(at("%s/app/%s", world, name)), 0);
+    assert_int_equal(find(NULL, NULL, NULL), -1);
+    assert_refused("--cloud-chdir=pytest_");
+    assert_int_equal(find("short", NULL, NULL), 0);
+}
+
 static void test_default_chdir(void **state)
 {
     (void)state;
@@ -539,6 +567,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_bad_roots),
         TEST(test_chdir),
+        TEST(test_long_chdir),
         TEST(test_default_chdir),
         TEST(test_bad_pythons),
         TEST(test_pythons_without_virtualenv),
