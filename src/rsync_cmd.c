@@ -78,17 +78,17 @@ static const char *inside(const char *root, const char *path)
 }
 
 /* What is copied beside the root: directories from outside, each under its own name. */
-static int add_outside(FILE *sources, const char *root, const char *path, const char *option, struct error *err)
+static int add_outside(FILE *sources, const char *root, const char *path, struct error *err)
 {
     const char *name = strrchr(path, '/') + 1;
     char clash[PATH_MAX + 260];
     struct stat st;
     if (!*name)
-        return error_set(err, STATUS_USAGE, "%s: / cannot be copied to a node", option);
+        return error_set(err, STATUS_USAGE, "--rsyncdir=/: cannot be copied to a node");
     snprintf(clash, sizeof clash, "%s/%.255s", root, name);
     if (!lstat(clash, &st))
-        return error_set(err, STATUS_USAGE, "%s: %s would be copied to %s, which the project itself has: rename one",
-                         option, path, name);
+        return error_set(err, STATUS_USAGE, "%s would be copied to %s, which the project itself has: rename one", path,
+                         name);
     add(sources, "", path);
     return 0;
 }
@@ -159,7 +159,7 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
                           strrchr(other, '/') + 1);
                 goto out;
             }
-            if (add_outside(sources, params->root, real[i], real[i], err))
+            if (add_outside(sources, params->root, real[i], err))
                 goto out;
             if (!places.whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
                 goto system;

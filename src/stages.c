@@ -42,10 +42,39 @@ static int make_id(struct run *run, struct error *err)
     return 0;
 }
 
+static struct sync_params what_to_copy(struct run *run)
+{
+    return (struct sync_params){
+        .rundir = run->rundir,
+        .root = run->project.root,
+        .chdir = run->project.chdir,
+        .dirs = run->options.rsyncdirs,
+        .ignores = run->options.rsyncignores,
+        .venv = run->project.venv,
+        .site = run->site,
+        .verify = run->options.verify,
+        .bwlimit = run->options.bwlimit,
+        .max_processes = run->options.rsync_max,
+        .progress = report_sync_progress,
+        .progress_arg = run->report,
+    };
+}
+
 static int find_project(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
     return project_find(&run->project, o->chdir, o->virtualenv, o->pythons, err);
+}
+
+/* What cannot be copied is known before a node is asked. */
+static int check_places(struct run *run, struct error *err)
+{
+    if (run->options.command < COMMAND_SYNC)
+        return 0;
+    const struct sync_params params = what_to_copy(run);
+    struct rsync_rules *rules = rsync_rules_make(&params, err);
+    rsync_rules_destroy(rules);
+    return rules ? 0 : -1;
 }
 
 static int name_nodes(struct run *run, struct error *err)
@@ -134,16 +163,32 @@ static int find_eggs(struct run *run, struct error *err)
     return 0;
 }
 
+/* A value from a file, which an error says is wrong, is named with that file. */
+static int blame(const struct run *run, const struct error *why, struct error *err)
+{
+    const struct settings *s = run->settings;
+    for (size_t i = 0; s && why->status == STATUS_USAGE && i < s->option_count; i++) {
+        const struct setting *o = &s->options[i];
+        char words[ERROR_TEXT_MAX];
+        int len = snprintf(words, sizeof words, "--%s=%s:", o->name, o->value ? o->value : "");
+        if (*o->origin && !strncmp(why->text, words, (size_t)len))
+            return error_set(err, STATUS_DATA, "%s: %s", o->origin, why->text);
+    }
+    return error_set(err, why->status, "%s", why->text);
+}
+
 /* Once, when all that can be known of the options is known. */
 static int settle(struct run *run, struct error *err)
 {
     struct options *o = &run->options;
+    struct error why = ERROR_INIT;
     run->settled = true;
     run->dist = o->dist;
-    if (run->query && (take_answer(run, err) || find_project_again(run, err)))
+    if (run->query && take_answer(run, err))
         return -1;
-    if (options_check(o, run->dist, err) || find_eggs(run, err))
-        return -1;
+    if ((run->query && find_project_again(run, &why)) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
+        check_places(run, &why))
+        return blame(run, &why, err);
     if (run->dist && !strcmp(run->dist, "each"))
         while (run->project.remote_pythons[o->policy.each])
             o->policy.each++;
@@ -152,14 +197,14 @@ static int settle(struct run *run, struct error *err)
         report_note(run->report, "--cloud-ship-pytest is not needed: the virtualenv is copied, with its pytest");
         run->site = NULL;
     }
-    return 0;
+    return run->site ? check_places(run, err) : 0;
 }
 
 int stage_begin(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
     /* What is wrong here is found out before anything is started. */
-    if (find_project(run, err) || make_id(run, err) || name_nodes(run, err))
+    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err))
         return -1;
     if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
         return settle(run, err);
@@ -179,10 +224,23 @@ int stage_begin(struct run *run, struct error *err)
 
 /* --- nodes and probe --- */
 
+/* Those of an ini file, whose name comes before what is wrong with them. */
+static int name_configured(struct run *run, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    const char *origin = "";
+    if (name_nodes(run, &why) == 0)
+        return 0;
+    for (size_t i = 0; run->settings && i < run->settings->option_count; i++)
+        if (!strncmp(run->settings->options[i].name, "cloud-node", 10))
+            origin = run->settings->options[i].origin;
+    return error_set(err, why.status, "%s%s%s", origin, *origin ? ": " : "", why.text);
+}
+
 int stage_nodes(struct run *run, struct error *err)
 {
     /* Nodes that were not named here may be in an ini file. */
-    if (run->list.count == 0 && ((!run->settled && settle(run, err)) || name_nodes(run, err)))
+    if (run->list.count == 0 && ((!run->settled && settle(run, err)) || name_configured(run, err)))
         return -1;
     if (run->list.count == 0 && node_list_add(&run->list, ":", err))
         return -1;
@@ -233,24 +291,6 @@ int stage_probe(struct run *run, struct error *err)
 }
 
 /* --- copy --- */
-
-static struct sync_params what_to_copy(struct run *run)
-{
-    return (struct sync_params){
-        .rundir = run->rundir,
-        .root = run->project.root,
-        .chdir = run->project.chdir,
-        .dirs = run->options.rsyncdirs,
-        .ignores = run->options.rsyncignores,
-        .venv = run->project.venv,
-        .site = run->site,
-        .verify = run->options.verify,
-        .bwlimit = run->options.bwlimit,
-        .max_processes = run->options.rsync_max,
-        .progress = report_sync_progress,
-        .progress_arg = run->report,
-    };
-}
 
 int stage_disks(struct run *run, struct error *err)
 {

@@ -28,9 +28,13 @@ def document(result):
      "cloudplan: tox.ini: --cloud-mem-per-process=1 GB: not a whole number of MiB"),
     ("pytest.ini", "[pytest]\ncloud_nodes = NODE\ncloud_probe_timeout = 0\n",
      "cloudplan: pytest.ini: --cloud-probe-timeout=0: not a number from 1 to 3600"),
-    ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_chdir = /\n", "cloudplan: --cloud-chdir=/: is the node's root"),
-    ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_develop_eggs = ../other\n", "cloudplan: --cloud-develop-egg="),
-    ("pyproject.toml", "[tool.pytest.ini_options]\ncloud_nodes = 'a//b'\n", "cloudplan: a//b: "),
+    ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_chdir = /\n", "cloudplan: setup.cfg: --cloud-chdir=/: is the node's root"),
+    ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_develop_eggs = ../other\n", "cloudplan: setup.cfg: --cloud-develop-egg=../other: "),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_virtualenv_path = nope\n", "cloudplan: tox.ini: --cloud-virtualenv-path=nope: "),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_python = a//b\n", "cloudplan: tox.ini: --cloud-python=a//b: "),
+    ("tox.ini", "[pytest]\ncloud_nodes_from = nope\n", "cloudplan: tox.ini: nope: No such file"),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_ship_plugin = x\n", "cloudplan: tox.ini: --cloud-ship-plugin=x: "),
+    ("pyproject.toml", "[tool.pytest.ini_options]\ncloud_nodes = 'a//b'\n", "cloudplan: pyproject.toml: a//b: "),
     ("pyproject.toml", "[tool.pytest.ini_options\n# cloud_nodes\n", "cloudplan: pytest cannot read its configuration: "),
     ("pytest.ini", "[pytest]\naddopts = --cloud-nodes\n", "cloudplan: pytest cannot read its configuration: "),
 ])
@@ -38,9 +42,22 @@ def document(result):
 def test_a_wrong_value_ends_in_one_line(site, name, text, words, command):
     site.write({name: text.replace("NODE", site.nodes[0].name), "test_a.py": ONE_TEST})
     result = site.run(command, nodes=[])
-    assert result.returncode in (64, 65), result
+    assert result.returncode == 65, result
     assert result.stderr.startswith(words), result.stderr
     assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
+    assert not (site.nodes[0].home / "pytest_ci_project").exists()
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+@pytest.mark.parametrize("value, why", [
+    ("nope", "tox.ini: --rsyncdir=/home/ci/project/nope: No such file or directory"),
+    ("test_a.py", "tox.ini: --rsyncdir=/home/ci/project/test_a.py: not a directory"),
+    ("/", "tox.ini: --rsyncdir=/: cannot be copied to a node"),
+])
+def test_a_wrong_directory_is_one_line(site, command, value, why):
+    site.write({"tox.ini": f"[pytest]\nrsyncdirs = {value}\n", "test_a.py": ONE_TEST})
+    result = site.run(command, nodes=site.nodes[:1])
+    assert (result.returncode, result.stdout, result.stderr) == (65, "", f"cloudplan: {why}\n")
     assert not (site.nodes[0].home / "pytest_ci_project").exists()
 
 
