@@ -1,6 +1,7 @@
 /* Conversations with children: an answer that never comes, never ends, or is cut anywhere; then the good
  * ones. */
 #include "../../src/child.h"
+#include "../../src/sshconf.h"
 #include "../../src/transport.h"
 #include "alloc.h"
 
@@ -421,6 +422,43 @@ static void test_allocations(void **state)
         }
 }
 
+/* By libssh2, as far as the first packet: what all conversations share is read for the first one. */
+static void test_libssh2_allocations(void **state)
+{
+    (void)state;
+    const struct transport_script script = {"exit 0\n", 7, END};
+    char *files[] = {(char *)"/nonexistent/file", NULL};
+    struct sshconf conf = {
+        .hostname = (char *)"127.0.0.1",
+        .user = (char *)"ci",
+        .port = 22,
+        .identityfiles = files,
+        .identityagent = (char *)"/nonexistent/agent",
+        .knownhosts = files,
+        .stricthostkeychecking = (char *)"ask",
+        .addressfamily = (char *)"any",
+    };
+    struct node n = {.name = (char *)"far", .host = (char *)"far", .conf = &conf};
+    CURLM *multi = curl_multi_init();
+    for (ALLOC_EACH(i)) {
+        struct error err = ERROR_INIT;
+        alloc_fail_at(i);
+        struct libssh2_shared *shared = libssh2_shared_create(multi, &err);
+        struct transport *first = shared ? transport_libssh2(shared, &n, &script, 5000, &err) : NULL;
+        struct transport *second = first ? transport_libssh2(shared, &n, &script, 5000, &err) : NULL;
+        bool failed = alloc_has_failed();
+        alloc_fail_at(0);
+        assert_int_equal(!second, failed);
+        assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
+        if (second)
+            second->ops->destroy(second);
+        if (first)
+            first->ops->destroy(first);
+        libssh2_shared_destroy(shared);
+    }
+    curl_multi_cleanup(multi);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -458,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_openssh_command),
         cmocka_unit_test(test_openssh_missing),
         cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_libssh2_allocations),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
 }
