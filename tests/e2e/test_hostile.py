@@ -546,7 +546,7 @@ def test_a_project_with_a_strange_name(site):
 
 
 @pytest.mark.parametrize("text", [
-    "cloud_node = -oProxyCommand=touch${IFS}owned", "cloud_nodes = a\033[31mb", "cloud_chdir = a;touch owned",
+    "cloud_node = -oProxyCommand=touch${IFS}owned", "cloud_node = -v", "cloud_node = -lroot@10.0.120.1", "cloud_nodes = a\033[31mb", "cloud_chdir = a;touch owned",
     "cloud_chdir = $(touch owned)", "cloud_chdir = -rf", "cloud_python = python3//chdir=/tmp", "cloud_python = x\033]0;owned\007",
     "cloud_rsync_cipher = aes\033[31m", "cloud_virtualenv_path = \033[31m", "cloud_nodes_from = \033[2J/none",
 ])

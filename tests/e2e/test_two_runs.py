@@ -197,6 +197,32 @@ def test_guard_in_other_shells(shell, tmp_path):
         guard.end()
 
 
+@pytest.mark.parametrize("kind", ["mark-link", "mark-dir", "file", "link", "no mark"])
+def test_guard_looks_for_itself(shell, tmp_path, kind):
+    """What has been put in the copy's place since the probe looked."""
+    place, elsewhere = tmp_path / "copy", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if kind == "file":
+        place.write_text("ten years")
+    elif kind == "link":
+        place.symlink_to("elsewhere")
+    else:
+        place.mkdir()
+        (place / "precious").write_text("ten years")
+        if kind == "mark-link":
+            (place / ".cloudplan").symlink_to("precious")
+        elif kind == "mark-dir":
+            (place / ".cloudplan").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    guard = Guard(shell, tmp_path, "run1")
+    assert re.match("copy exists there and was not made by cloudplan|copy is a symbolic link there", guard.answer())
+    guard.process.stdin.close()
+    guard.process.stdout.close()
+    assert guard.process.wait(20) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    assert kind in ("link", "file") or (place / "precious").read_text() == "ten years"
+
+
 def test_guard_ends_by_silence_in_all_shells(tmp_path):
     """All at once, since it takes its time: six beats."""
     shells = [shell for shell in SHELLS if shutil.which(shell[0])]
