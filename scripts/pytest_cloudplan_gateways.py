@@ -26,6 +26,7 @@ from pytest_cloudplan_stderr import Stderr
 STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
 STARTS_AT_ONCE = 32
 START_SECONDS = 60  # for one worker, from its ssh to its answer
+WORKERS_MAX = 10000  # of one --tx: more is a slip of the finger
 RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
 UNREACHED = "ssh could not reach it"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
@@ -80,6 +81,8 @@ def place(spec, group=()):
 def parse(word):
     """The xspecs of one --tx, [NUM*]XSPEC, or UsageError."""
     number, text = re.fullmatch(r"(?:\s*([+-]?\d+)\s*\*)?(.*)", word, re.DOTALL).groups()
+    if int(number or 1) > WORKERS_MAX:
+        raise refusal(word, "more than %d workers" % WORKERS_MAX)
     try:
         specs = [execnet.XSpec(text) for _ in range(int(number or 1))]
     except IndexError:

@@ -14,8 +14,8 @@ import sys
 import pytest
 
 import pytest_cloudplan_ship
-from pytest_cloudplan import (FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, ini_name,
-                              metadata_module)
+from pytest_cloudplan import (FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, TX,
+                              ini_name, metadata_module)
 from pytest_cloudplan_ship import Refused, requirement_name
 
 NODE_OPTIONS = {"cloud-node", "cloud-nodes", "cloud-nodes-from"}
@@ -82,6 +82,7 @@ class Answer:
     def document(self):
         self.look_for_slips()
         options = self.options()
+        self.look_at_tx(options)
         words = self.words()
         document = {
             "version": 1,
@@ -172,6 +173,20 @@ class Answer:
         for key in [key for key in self.ini_section() if key.startswith("cloud_") and key not in keys]:
             for near in difflib.get_close_matches(key, keys, 1):
                 self.notes.append("%s: %s: unknown; is it %s?" % (self.ini_place, key, near))
+
+    def look_at_tx(self, options):
+        """execnet would complain only when all nodes have a copy."""
+        try:
+            from pytest_cloudplan_gateways import check_all
+        except ImportError:
+            return  # without execnet: cloudplan says so
+        words = TX + [value for name, value, _ in options if name == "tx"] + (getattr(self.option, "tx", None) or [])
+        try:
+            check_all(words, getattr(self.option, "px", None) or [])
+        except pytest.UsageError as error:
+            text = str(error).replace("cloudplan: ", "", 1)
+            files = [place for name, value, place in options if name == "tx" and text.startswith("--tx=%s: " % value)]
+            raise (Refused("%s: %s" % (files[0], text)) if files else Refused(text, STATUS_USAGE)) from None
 
     def split(self, key, value, origin):
         if isinstance(value, list):

@@ -75,7 +75,7 @@ bool settings_mentioned(const char *dir)
 }
 
 /* "NAME=A B C"; NULL without memory. */
-static char *assign_words(const char *name, const char *const *words)
+static char *assign_words(const char *name, const char *const *words, char separator)
 {
     char *text = NULL;
     size_t len;
@@ -84,7 +84,7 @@ static char *assign_words(const char *name, const char *const *words)
         return NULL;
     fprintf(out, "%s=", name);
     for (size_t i = 0; words && words[i]; i++)
-        fprintf(out, "%s%s", i ? " " : "", words[i]);
+        fprintf(out, "%s%s", i ? (char[]){separator, '\0'} : "", words[i]);
     if (fclose(out)) {
         free(text);
         return NULL;
@@ -94,24 +94,24 @@ static char *assign_words(const char *name, const char *const *words)
 
 static int start(struct settings_query *q, const struct settings_params *params, struct error *err)
 {
-    const char *const words[2] = {NULL};
-    char *file = NULL, *site = NULL, *plugins = NULL, **env = NULL;
+    char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
     size_t count = 0;
     while (params->args[count])
         count++;
     argv = calloc(count + 4, sizeof *argv);
-    plugins = assign_words("CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins ? params->ship_plugins : words);
+    plugins = assign_words("CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins, ' ');
+    tx = assign_words("CLOUDPLAN_TX", params->tx, '\n');
     if (asprintf(&file, "CLOUDPLAN_SETTINGS=%s", q->file) < 0)
         file = NULL;
     if (asprintf(&site, "CLOUDPLAN_SHIP=%s", q->site) < 0)
         site = NULL;
-    if (!argv || !plugins || !file || !site) {
+    if (!argv || !plugins || !tx || !file || !site) {
         error_errno(err, "settings");
         goto out;
     }
-    const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, NULL};
+    const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, tx, NULL};
     if (!(env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan", more, err)))
         goto out;
     argv[0] = params->python;
@@ -130,6 +130,7 @@ out:
     strings_free(env);
     free(argv);
     free(plugins);
+    free(tx);
     free(file);
     free(site);
     return result;

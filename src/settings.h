@@ -40,6 +40,7 @@ struct settings_params {
     char *const *args;   /* as typed */
     bool ship;           /* --cloud-ship-pytest was given to us */
     const char *const *ship_plugins; /* NULL-terminated */
+    const char *const *tx; /* likewise; NULL: none: what pytest's arguments hold is checked together with these */
 };
 
 struct settings_query;

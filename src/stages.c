@@ -217,6 +217,7 @@ int stage_begin(struct run *run, struct error *err)
         .args = o->engine_args,
         .ship = o->ship_pytest,
         .ship_plugins = o->ship_plugins,
+        .tx = o->tx,
     };
     run->query = settings_ask(&params, err);
     return run->query ? 0 : -1;

@@ -98,14 +98,27 @@ def test_a_mode_that_this_xdist_does_not_know(site, own, engine, status):
     ("socket=127.0.0.1", "socket=HOST:PORT is needed"),
     ("ssh=", "it names no way to a worker"),
     ("ssh//id=x", "ssh= has no value"),
-    ("popen//id=10.0.120.1_0", "the id 10.0.120.1_0 is used twice"),
     ("3*", "a part of it is empty"),
+    ("99999999*popen", "more than 10000 workers"),
+    ("popen//via=nobody", "no --tx before it has the id nobody"),
 ])
-def test_environments_that_cannot_be(site, tx, reason):
+@pytest.mark.parametrize("place", ["own", "engine", "addopts"])
+def test_environments_that_cannot_be(site, tx, reason, place):
+    """Known before anything is copied."""
+    site.write({**ONE, "pytest.ini": f"[pytest]\naddopts = --tx={tx}\n" if place == "addopts" else "[pytest]\n"})
+    word = [f"--tx={tx}"]
+    result = run(site, "--cloud-max-processes=1", *(word if place == "own" else []), engine=word if place == "engine" else [])
+    assert result.returncode == 64, result
+    assert result.stderr.startswith(f"cloudplan: --tx={tx}: ") and reason in result.stderr, result
+    assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
+    assert not [node for node in site.nodes if (node.home / "pytest_ci_project").exists()]
+
+
+def test_the_name_of_a_planned_worker_is_taken(site):
     site.write(ONE)
-    result = run(site, "--cloud-max-processes=1", engine=[f"--tx={tx}"])
+    result = run(site, "--cloud-max-processes=1", engine=["--tx=popen//id=10.0.120.1_0"])
     assert result.returncode == 4, result
-    assert reason in result.stderr and "passed" not in result.stdout
+    assert "the id 10.0.120.1_0 is used twice" in result.stderr and "passed" not in result.stdout
 
 
 @pytest.mark.parametrize("tx, reason", [

@@ -151,6 +151,18 @@ def test_a_slip_in_a_name(project):
     assert answer["notes"] == ["tox.ini: cloud_mem_per_proces: unknown; is it cloud_mem_per_process?"]
 
 
+@pytest.mark.parametrize("tx, why", [
+    ("nonsense", "it names no way to a worker: popen, ssh=[USER@]HOST or socket=HOST:PORT"),
+    ("10001*popen", "more than 10000 workers"),
+    ("popen//popen", "duplicate key: 'popen' in 'popen//popen'"),
+])
+def test_an_environment_that_cannot_be(project, tx, why):
+    assert project.refused("--tx", tx) == (64, f"--tx={tx}: {why}")
+    assert project.refused(CLOUDPLAN_TX=f"popen\n{tx}") == (64, f"--tx={tx}: {why}")
+    project.write("conftest.py", f"pytest_option_tx = ['{tx}']\n")
+    assert project.refused() == (65, f"conftest.py: --tx={tx}: {why}")
+
+
 def test_bytes_that_are_no_text(project):
     for args in ([b"tests/\xff"], [b"--cloud-chdir=\xff"]):
         status, text = project.refused(*args)
@@ -315,11 +327,11 @@ def test_literal_lists_of_a_conftest(project):
 
 
 @pytest.mark.parametrize("text, values", [
-    ("import os\npytest_option_tx = ['id=' + os.path.basename(os.getcwd())]\n", ["id=project"]),
-    ("pytest_option_tx = ['a']\npytest_option_tx.append('b')\n", ["a", "b"]),
-    ("if True:\n    pytest_option_tx = ['a']\n", ["a"]),
-    ("pytest_option_tx: list = ['a']\n", ["a"]),
-    ("pytest_option_tx = 'a'\n", ["a"]),
+    ("import os\npytest_option_tx = ['popen//id=' + os.path.basename(os.getcwd())]\n", ["popen//id=project"]),
+    ("pytest_option_tx = ['popen']\npytest_option_tx.append('ssh=b')\n", ["popen", "ssh=b"]),
+    ("if True:\n    pytest_option_tx = ['popen']\n", ["popen"]),
+    ("pytest_option_tx: list = ['popen']\n", ["popen"]),
+    ("pytest_option_tx = 'popen'\n", ["popen"]),
     ("def f():\n    pytest_option_tx = ['a']\n", []),
     ("rsyncdirs = list('')\nif rsyncdirs:\n    pytest_option_tx = ['a']\n", None),
     ("pytest_option_tx = {'a': 1}\n", None),
@@ -340,10 +352,10 @@ def test_other_lists_of_a_conftest(project, text, values):
 
 def test_the_nearest_conftest_counts(project):
     project.write("tox.ini", ini())
-    project.write("conftest.py", "pytest_option_tx = ['far']\nrsyncdirs = ['tests']\n")
-    project.write("tests/conftest.py", "pytest_option_tx = ['near']\n")
+    project.write("conftest.py", "pytest_option_tx = ['ssh=far']\nrsyncdirs = ['tests']\n")
+    project.write("tests/conftest.py", "pytest_option_tx = ['ssh=near']\n")
     assert [option[1:] for option in project.options(cwd=project.root / "tests")] == [
-        (str(project.root / "tests"), "../conftest.py"), ("near", "conftest.py")]
+        (str(project.root / "tests"), "../conftest.py"), ("ssh=near", "conftest.py")]
 
 
 # Words
@@ -463,10 +475,10 @@ def test_without_xdist(project):
 
 def test_children_see_nothing_of_it(project):
     """A conftest.py that has to be loaded, and starts a program."""
-    project.write("conftest.py", "import os, json\npytest_option_tx = [json.dumps(sorted(name for name in os.environ "
+    project.write("conftest.py", "import os, json\npytest_option_tx = ['popen//id=' + json.dumps(sorted(name for name in os.environ "
                                  "if name.startswith('CLOUDPLAN')) + [os.environ.get('PYTEST_PLUGINS')])]\n")
-    assert project.options(PYTEST_PLUGINS="pytest_cloudplan")[0][1] == "[null]"
-    assert project.options(PYTEST_PLUGINS="xdist.looponfail,pytest_cloudplan")[0][1] == '["xdist.looponfail"]'
+    assert project.options(PYTEST_PLUGINS="pytest_cloudplan")[0][1] == "popen//id=[null]"
+    assert project.options(PYTEST_PLUGINS="xdist.looponfail,pytest_cloudplan")[0][1] == 'popen//id=["xdist.looponfail"]'
 
 
 # pytest for other machines
