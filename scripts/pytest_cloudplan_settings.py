@@ -102,6 +102,7 @@ class Answer:
         if SHIP[""] and (SHIP["_FORCE"] or ("cloud-ship-pytest", None) in (option[:2] for option in options)):
             shipment = pytest_cloudplan_ship.Shipment(SHIP[""], named)
             document["ship"] = shipment.assemble()
+            document["modules"] = [name for name in document["modules"] if not shipment.holds(name)]
             self.notes += shipment.notes
         document["notes"] = [_plain(note) for note in self.notes]
         return document

@@ -66,11 +66,18 @@ class Shipment:
                               STATUS_TOOL)
         for name in self.BASE:
             self.add(name, "--cloud-ship-pytest")
+        # pytest's own py.py is a small part of py, which plugins such as pytest-forked use more of.
+        if len(self.wanted) > 2:
+            self.add("py", "--cloud-ship-pytest")
         self.complete()
         if self.absent:
             absent = ", ".join("%s (%s)" % (" and ".join(names), marker) for marker, names in self.absent.items())
             self.notes.append("--cloud-ship-pytest: not installed here, and so not shipped to nodes that need it: " + absent)
         return ["%s %s" % (dist.metadata["Name"], dist.version) for dist, _ in self.done.values()]
+
+    def holds(self, module):
+        path = os.path.join(self.directory, module)
+        return os.path.isdir(path) or os.path.isfile(path + ".py")
 
     def add(self, name, option):
         key = re.sub(r"[-_.]+", "-", name).lower()

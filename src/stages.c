@@ -250,12 +250,12 @@ int stage_nodes(struct run *run, struct error *err)
 
 static void fill_probe(const struct run *run, struct probe_params *params)
 {
-    bool asked = run->options.command == COMMAND_RUN && !run->project.venv_used && !run->site;
+    bool asked = run->options.command == COMMAND_RUN && !run->project.venv_used && run->settings && *run->settings->modules;
     params->timeout_ms = (int)run->options.probe_timeout * 1000;
     params->chdir = run->project.chdir;
     params->pythons = (const char *const *)run->project.probe_pythons;
     params->python_version = run->project.venv_used ? run->project.venv_version : NULL;
-    params->modules = asked && run->settings ? run->settings->modules : NULL;
+    params->modules = asked ? run->settings->modules : NULL;
 }
 
 /* Nodes are being connected to; what they will be asked is known once pytest has answered. */
