@@ -199,14 +199,17 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
     if (params->bwlimit)
         fprintf(args, " --bwlimit=%u", params->bwlimit);
     add(args, "--exclude=", "/.cloudplan");
-    add(args, "--exclude=", "/.cloudplan-develop"); /* scripts/node-prepare.sh keeps there what pip has made */
+    /* scripts/node-prepare.sh keeps there what pip has made: of an earlier copy, which nobody compares. */
+    if (!params->verify)
+        add(args, "--exclude=", "/.cloudplan-develop");
     for (size_t i = 0; params->ignores && params->ignores[i]; i++)
         if (*params->ignores[i])
             add_pattern(args, "-", params->ignores[i]);
     /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
-     * would import what is left of it as a namespace package. */
+     * would import what is left of it as a namespace package.  What is to be compared goes without caches from the start: bytecode is
+     * run in the place of a module that has its time and size. */
     for (size_t i = 0; rsync_left_out[i]; i++)
-        add_pattern(args, "-p", rsync_left_out[i]);
+        add_pattern(args, params->verify ? "H" : "-p", rsync_left_out[i]);
     add(sources, "", root);
     result = add_dirs(args, sources, params, err);
 out:
@@ -248,7 +251,7 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
         snprintf(port, sizeof port, " -p %u", node->port);
     /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
     const char *output = mode == RSYNC_COPY ? " --info=progress2 --no-human-readable --outbuf=L"
-                                            : " -n -c --timeout=600 --out-format='%i %n'"; /* reading takes its time */
+                                            : " -n -c --info=nonreg0 --timeout=600 --out-format='%i %n'"; /* reading takes its time */
     /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
     /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
     char basis[PATH_MAX] = "";
