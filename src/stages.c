@@ -19,6 +19,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+/* pytest's exit statuses where a test that was named does not exist. */
+#define PYTEST_USAGE 4
+#define PYTEST_NO_TESTS 5
+
 #define PREPARE_TIMEOUT_MS 300000 /* pip may have to build */
 
 bool stage_any_remote(const struct run *run)
@@ -428,7 +432,7 @@ static int wait_for_change(struct run *run, size_t failed, struct error *err)
     return 1;
 }
 
-/* What failed is run again after each change; when it passes, everything at once. */
+/* What failed is run again after each change; when it passes, or can no longer be run, everything at once. */
 static int run_and_watch(struct run *run, int *status, struct error *err)
 {
     char **again = NULL;
@@ -441,11 +445,11 @@ static int run_and_watch(struct run *run, int *status, struct error *err)
         result = run_engine(run, again ? again : run->settings->args, status, err);
         if (result || child_signal() || (result = rerun_count(run->failed, &failed, err)))
             break;
-        bool passed_again = again && *status == 0;
+        bool passes = again && *status == 0, gone = again && (*status == PYTEST_USAGE || *status == PYTEST_NO_TESTS);
         strings_free(again);
         again = NULL;
-        if (passed_again) {
-            report_note(run->report, "what had failed passes: running everything");
+        if (passes || gone) {
+            report_note(run->report, "what had failed %s: running everything", passes ? "passes" : "can no longer be run");
             continue;
         }
         result = wait_for_change(run, failed, err);

@@ -149,3 +149,20 @@ def test_a_directory_from_elsewhere_that_goes(site):
     (site.world.home / "other-moved").rmdir()
     assert watched.process.returncode == 71
     assert watched.text().splitlines()[-1] == "cloudplan: /home/ci/other: this directory can no longer be watched: No such file or directory"
+
+
+def test_a_failed_test_that_is_taken_away(site):
+    """There is nothing left that could be run again: everything is."""
+    site.write({"test_a.py": PASSING, "test_b.py": FAILING + "def test_other():\n    pass\n"})
+    watched = Watched(site, "--cloud-max-processes=1", "--", "-q", nodes=[site.nodes[0]])
+    watched.wait_idle(1)
+    (site.project / "test_b.py").write_text("def test_other():\n    pass\n")
+    watched.wait_idle(2)
+    assert watched.runs()[-1] == "2 passed", watched.text()
+    assert "what had failed can no longer be run: running everything" in watched.text()
+    (site.project / "test_b.py").write_text(FAILING)
+    watched.wait_idle(3)
+    (site.project / "test_b.py").unlink()
+    watched.wait_idle(4)
+    assert watched.runs()[-1] == "1 passed", watched.text()
+    assert watched.end() == 0
