@@ -159,7 +159,7 @@ prepare_digest() { # EGG...
             # What says how it is built and which version it is.
             find "$prepare_egg" -maxdepth 3 \( -path "$prepare_venv" -o -path ./.cloudplan-develop \) -prune -o \
                 -type f \( -name setup.py -o -name setup.cfg -o -name pyproject.toml -o -name MANIFEST.in -o \
-                -name __init__.py -o -name __about__.py -o -name '_version*.py' -o -name version.py -o \
+                -name __init__.py -o -name __about__.py -o -name '_version*.py' -o -name 'version*' -o \
                 -name 'VERSION*' -o -name 'requirements*.txt' -o -name PKG-INFO -o -name entry_points.txt \) \
                 -exec cksum {} + | LC_ALL=C sort
             # What extensions are built from.

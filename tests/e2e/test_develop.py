@@ -402,7 +402,7 @@ def test_what_pip_made_is_put_back(shell):
         check()
         assert shell.ran() == 0
     # Everything that can make a difference.
-    for path, text in (("a b/setup.py", "2\n"), ("a b/pkg/__init__.py", ""), ("a b/pkg/fast.c", "int x;\n"),
+    for path, text in (("a b/setup.py", "2\n"), ("a b/version.txt", "1\n"), ("a b/version.txt", "2\n"), ("a b/pkg/__init__.py", ""), ("a b/pkg/fast.c", "int x;\n"),
                        ("ve nv/pyvenv.cfg", "home = /bin\n"), ("ve nv/lib/python3/site-packages/other.pth", "/x\n")):
         (shell.project / path).parent.mkdir(exist_ok=True)
         (shell.project / path).write_text(text)
