@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,21 @@ def test_options_in_addopts(site):
     result = site.run("run", "--", "-q", nodes=[])
     assert result.returncode == 0 and "1 passed" in result.stdout, result
     assert re.search(r"^10\.0\.120\.2 +ready .* 2 +max-processes", result.stderr, re.M)
+
+
+def test_installed_from_the_source_tree(site):
+    """By its entry point; on the nodes, too, where the copied virtualenv has it."""
+    tree = site.world.home / "tree"
+    shutil.copytree(SRC / "scripts", tree / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SRC / "pyproject.toml", tree)
+    site.write({"tests/test_a.py": "import os, sys\n\ndef test_there():\n    assert sys.prefix == os.getcwd() + '/venv' == os.environ['VIRTUAL_ENV']\n"
+                                   "    assert os.environ['PATH'].startswith(sys.prefix + '/bin:')\n"})
+    site.world.run(["python3", "-m", "venv", "--system-site-packages", "venv"], cwd="/home/ci/project", check=True)
+    site.world.run(["venv/bin/pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "/home/ci/tree"],
+                   cwd="/home/ci/project", check=True)
+    (site.project / "venv/bin/cloudplan").symlink_to(PROGRAM)
+    result = site.world.run(["venv/bin/python3", "-m", "pytest", "tests/", "-q", "--rsyncdir=.", "--cloud-max-processes=1",
+                             "--cloud-rsync-bandwidth-limit=0", f"--cloud-node={site.nodes[0].name}"],
+                            cwd="/home/ci/project", env={"PATH": "/usr/bin:/bin"})
+    assert result.returncode == 0 and "1 passed" in result.stdout, result
+    assert re.search(r"^10\.0\.120\.1 +ready", result.stderr, re.M)
