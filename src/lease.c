@@ -62,7 +62,7 @@ static bool take_answer(void *arg, struct node *node, const char *answer)
         return take_less(asking, node, answer + 6);
     if (!strncmp(answer, "none ", 5)) {
         if (outcome->without++ == 0) {
-            snprintf(outcome->name, sizeof outcome->name, "%s", node->local ? "this machine" : node->name);
+            snprintf(outcome->name, sizeof outcome->name, "%s", node_title(node));
             snprintf(outcome->why, sizeof outcome->why, "%s", answer + 5);
             text_clean(outcome->why);
         }

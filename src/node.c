@@ -343,12 +343,17 @@ uint64_t node_list_processes(const struct node_list *list)
     return processes;
 }
 
+const char *node_title(const struct node *node)
+{
+    return node->local ? "this machine" : node->name;
+}
+
 int node_list_unusable(const struct node_list *list, struct error *err)
 {
     const struct node *first = list->nodes;
     if (list->count == 0)
         return error_set(err, STATUS_UNAVAILABLE, "no usable node: none was named");
     if (list->count == 1)
-        return error_set(err, STATUS_UNAVAILABLE, "no usable node: %s: %s", first->name, first->reason);
-    return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, first->name, first->reason);
+        return error_set(err, STATUS_UNAVAILABLE, "no usable node: %s: %s", node_title(first), first->reason);
+    return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, node_title(first), first->reason);
 }

@@ -107,6 +107,9 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
  * memory. */
 char *node_place(const struct node *node, const char *chdir, const char *path);
 
+/* Its name in a sentence, where ":" would not be seen.  Borrowed from the node. */
+const char *node_title(const struct node *node);
+
 const char *node_state_name(enum node_state state); /* "ready", ... static */
 const char *plan_term_name(enum plan_term term);    /* "cores", ...; NULL for TERM_NONE; static */
 

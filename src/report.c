@@ -145,7 +145,7 @@ void report_dropped(struct report *report, const struct node_list *list)
     for (size_t i = 0; i < list->count; i++) {
         const struct node *node = &list->nodes[i];
         if (node->state != NODE_READY)
-            fprintf(stderr, "cloudplan: %s is left out (%s): %s\n", node->name, node_state_name(node->state), node->reason);
+            fprintf(stderr, "cloudplan: %s is left out (%s): %s\n", node_title(node), node_state_name(node->state), node->reason);
         else if (*node->fallback && report->verbose)
             fprintf(stderr, "cloudplan: %s was asked by the OpenSSH client: %s\n", node->name, node->fallback);
     }

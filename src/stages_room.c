@@ -68,6 +68,16 @@ static int pause_for(long long ms, struct error *err)
                : 0;
 }
 
+/* There is no room, and no more waiting: what would have helped. */
+static int no_room(const struct run *run, const struct error *why, struct error *err)
+{
+    bool leased = false;
+    for (size_t i = 0; i < run->list.count; i++)
+        leased = leased || run->list.nodes[i].limited_by == TERM_LEASE;
+    return error_set(err, why->status, "%.400s%s", why->text,
+                     leased && !run->options.wait_s ? " (--cloud-wait=DURATION would wait for it)" : "");
+}
+
 /* As before the first question, but for nodes that cannot be asked. */
 static void forget(struct node_list *list)
 {
@@ -108,7 +118,7 @@ static int plan(struct run *run, struct error *err)
             return descriptors_fit(&run->list, descriptors_limit(), run->options.policy.each, err) ||
                    plan_judge(&run->list, &run->options.policy, err) ? -1 : 0;
         if (!worth_waiting(run, &why))
-            return error_set(err, why.status, "%s", why.text);
+            return no_room(run, &why, err);
         if (ask_again(run, &why, err))
             return -1;
     }
@@ -177,7 +187,7 @@ int stage_open(struct run *run, struct error *err)
         if (plan_judge(&run->list, &run->options.policy, &why) == 0)
             return 0;
         if (!worth_waiting(run, &why))
-            return error_set(err, why.status, "%s", why.text);
+            return no_room(run, &why, err);
         masters_close(run->masters, GUARD_GRACE_MS);
         run->masters = NULL;
         if (ask_again(run, &why, err) || plan(run, err))

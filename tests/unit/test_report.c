@@ -292,7 +292,7 @@ static void test_dropped(void **state)
         report_destroy(report);
         char expected[1000];
         snprintf(expected, sizeof expected,
-                 "%scloudplan: : is left out (unfit): too little memory: \"\xc3\xbc\"\n"
+                 "%scloudplan: this machine is left out (unfit): too little memory: \"\xc3\xbc\"\n"
                  "cloudplan: [::1]:22 is left out (refused): host key unknown\n"
                  "cloudplan: gone is left out (offline): a?b?[31m?\n"
                  "cloudplan: odd is left out (failed): answer malformed\n",
