@@ -2,7 +2,8 @@
  *
  * Its path ends up in a ControlPath, in an ssh_config and in an xspec, so a base directory counts only if
  * the sockets fit and if none of the three would read anything into it ("%", blanks, "//"); TMPDIR of a CI
- * job is often too long, and then the next base is taken rather than an error made.  Removal goes by
+ * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in which anybody
+ * could put a directory or a symbolic link of their own into the place of ours.  Removal goes by
  * descriptors and never through a link: what a link in here leads to is not ours.
  */
 #include "rundir.h"
@@ -46,14 +47,25 @@ static size_t usable(const char *base)
     return len <= BASE_MAX ? len : 0;
 }
 
+/* Whether others can rename what is in a directory, whosever it is. */
+static bool others_may_rename(const char *base)
+{
+    struct stat st;
+    return stat(base, &st) == 0 && (st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX);
+}
+
 char *rundir_create(struct error *err)
 {
     const char *const bases[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
-    int why = 0;
+    const char *why = "";
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         size_t len = usable(bases[i]);
         if (len == 0)
             continue;
+        if (others_may_rename(bases[i])) {
+            why = "others can change what is in it, which has no sticky bit";
+            continue;
+        }
         char *path;
         if (asprintf(&path, "%.*s" TEMPLATE, (int)len, bases[i]) < 0) {
             errno = ENOMEM;
@@ -62,14 +74,14 @@ char *rundir_create(struct error *err)
         }
         if (mkdtemp(path))
             return path;
-        why = errno;
+        why = strerror(errno);
         free(path);
     }
     error_set(
         err, STATUS_SYSTEM,
         "no private directory can be made in XDG_RUNTIME_DIR, TMPDIR or /tmp: %s; set TMPDIR to a writable "
         "directory whose path has at most %zu plain characters",
-        strerror(why), BASE_MAX);
+        why, BASE_MAX);
     return NULL;
 }
 

@@ -190,7 +190,8 @@ PARALLEL = "cloudplan: parallel: {}; GNU parallel is needed, 20160222 or newer; 
     ("parallel", "parallel [OPTIONS] command -- arguments", PARALLEL.format("not the program that it should be")),
     ("ssh", None, "cloudplan: ssh: not found; the OpenSSH client is needed"),
 ])
-def test_programs(site, name, says, words):
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_programs(site, name, says, words, command):
     clean(site)
     site.write(PLAIN)
     folder = site.world.home / "programs"
@@ -202,5 +203,72 @@ def test_programs(site, name, says, words):
     if says:
         (folder / name).write_text(f"#!/bin/sh\nprintf '%s\\n' '{says}'\n")
         (folder / name).chmod(0o755)
-    result = site.run("sync", env={"PATH": "/home/ci/programs"})
+    result = site.run(command, env={"PATH": "/home/ci/programs"})
     assert result.returncode == 78 and result.stderr.startswith(words) and len(result.stderr.splitlines()) == 1, result
+    assert not any(list(node.home.glob("pytest_*")) for node in site.nodes)
+
+
+OLD = "#!/bin/sh\necho 'rsync  version 2.6.9  protocol version 29'\n"
+OTHER = "#!/bin/sh\necho 'rsync: a program of that name'\n"
+
+
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_rsync_of_a_node(make_site, command):
+    """Missing, too old, another program: the node is left out with its reason, the others go on."""
+    site = make_site(nodes=3)
+    good, old, other = site.nodes
+    missing = site.world.node(hide=("rsync",))
+    for node, text in ((old, OLD), (other, OTHER)):
+        (node.home / "fake").mkdir()
+        (node.home / "fake/rsync").write_text(text)
+        (node.home / "fake/rsync").chmod(0o755)
+        (node.home / ".bashrc").write_text("PATH=~/fake:$PATH\n")
+    site.write(PLAIN)
+    result = site.run(command, "--cloud-max-processes=1", "--", "-q")
+    assert result.returncode == 0 and result.elapsed < 20, result
+    assert ("20 passed" in result.stdout) == (command == "run") and (good.home / "pytest_ci_project/test_one.py").exists()
+    for node, state, words in ((missing, "unfit", "rsync is missing on the node"),
+                               (old, "unfit", "rsync 2.6.9 on the node is too old: 3.0 or newer is needed there"),
+                               (other, "unfit", 'rsync on the node is not the program that it should be: it says "rsync: a program of that name"')):
+        assert f"{node.name} is left out ({state}): {words}\n" in result.stderr, (node.host, result.stderr)
+
+
+# Directories for sockets
+
+
+@pytest.mark.parametrize("length,used", [(32, True), (33, False), (120, False)])
+@pytest.mark.parametrize("variable", ["TMPDIR", "XDG_RUNTIME_DIR"])
+def test_a_directory_whose_sockets_would_not_fit(site, variable, length, used):
+    """Another one is taken; workers beyond the master's sessions, whose ssh looks for the same socket, are there, too."""
+    site.write({"conftest.py": "import glob\n\ndef pytest_sessionfinish(session):\n"
+                               "    if not hasattr(session.config, 'workerinput'):\n"
+                               "        open('/home/ci/sockets', 'w').write(' '.join(glob.glob('/home/ci/t*/cloudplan.*/*') + glob.glob('/tmp/cloudplan.*/*')))\n",
+                **PLAIN})
+    folder = "/home/ci/" + "t" * (length - len("/home/ci/"))
+    site.world.run(["mkdir", folder], check=True)
+    result = site.run("run", "--cloud-max-processes=2", "--", "-q", nodes=site.nodes[:1], env={variable: folder})
+    left = site.world.run(["ls", "-A", folder], check=True).stdout
+    site.world.run(["rm", "-r", folder], check=True)
+    assert result.returncode == 0 and "20 passed" in result.stdout and "cloudplan" not in left, (result, left)
+    sockets = [name for name in (site.world.home / "sockets").read_text().split() if re.search(r"/[0-9a-f]{40}$", name)]
+    assert len(sockets) == 1 and sockets[0].startswith((folder if used else "/tmp") + "/cloudplan."), sockets
+
+
+def test_no_directory_whose_sockets_would_fit(make_site):
+    site = make_site(nodes=1)
+    site.write(PLAIN)
+    site.world.controller.as_root(["chmod", "555", "/tmp"])
+    result = site.run("run", "--", "-q", env={"TMPDIR": "/home/ci/" + "t" * 40})
+    assert result.returncode == 71 and result.stderr.splitlines() == [
+        "cloudplan: no private directory can be made in XDG_RUNTIME_DIR, TMPDIR or /tmp: Permission denied; set TMPDIR to a "
+        "writable directory whose path has at most 32 plain characters"], result
+
+
+def test_a_directory_in_which_others_could_replace_ours(site):
+    site.write(PLAIN)
+    site.world.run(["mkdir", "-m", "777", "open"], check=True)
+    found = "import os\nopen('/home/ci/found', 'w').write(' '.join(os.listdir('/home/ci/open')))\n"
+    (site.project / "conftest.py").write_text(found)
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", nodes=[":"], env={"TMPDIR": "/home/ci/open"})
+    assert result.returncode == 0 and "cloudplan" not in (site.world.home / "found").read_text(), result
+    site.world.run(["rm", "-r", "open"], check=True)

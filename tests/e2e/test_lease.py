@@ -188,6 +188,26 @@ def test_where_no_lease_is_possible(make_site):
             "install util-linux" in result.stderr)
 
 
+@pytest.mark.parametrize("place", ["the directory", "the files"])
+def test_links_in_the_place_of_leases(make_site, place):
+    """Nothing is read or written where they lead; without a directory for them there are no leases."""
+    site = make_site(nodes=1)
+    site.write({"test_a.py": "def test_one(): pass\n"})
+    (node,) = site.nodes
+    node.run(["sh", "-c", "mkdir -m 1777 aim; echo '1 1000 ci@other 4 0 1 0 -' >file; cp file aim/other.1; touch -d 2001-01-01 aim"], check=True)
+    if place == "the directory":
+        node.run(["ln", "-s", "/home/ci/aim", "/tmp/cloudplan-leases"], check=True)
+    else:
+        node.run(["sh", "-c", "mkdir -m 1777 /tmp/cloudplan-leases; cd /tmp/cloudplan-leases; ln -s /home/ci/file other.1; mkfifo other.2"],
+                 check=True)
+    result = site.run("run", "--", "-q")
+    assert result.returncode == 0 and planned(result.stderr) == [4] and result.elapsed < 15, result
+    words = "10.0.120.1 has no lease, so that other runs do not see what this one uses there: /tmp/cloudplan-leases is not a directory"
+    assert (words in result.stderr) == (place == "the directory"), result.stderr
+    assert node.run(["sh", "-c", "ls aim; stat -c %Y aim; cat file"]).stdout.splitlines() == [
+        "other.1", node.run(["date", "-d", "2001-01-01", "+%s"]).stdout.strip(), "1 1000 ci@other 4 0 1 0 -"]
+
+
 # This machine as a node
 
 

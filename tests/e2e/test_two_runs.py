@@ -130,6 +130,21 @@ def test_all_copies_in_use(site, node):
     assert "no usable node: 10.0.120.1: pytest_ci_project to pytest_ci_project~9 are in use there by other runs" in result.stderr
 
 
+def test_links_in_the_place_of_a_second_copy(site, node):
+    """They are passed over, and nothing is written where they lead."""
+    first = Run(site, node, "one").started()
+    for name, target in (("pytest_ci_project~2", "/home/ci/.ssh"), ("pytest_ci_project~3", "/home/ci/nothing")):
+        (node.home / name).symlink_to(target)
+    before = sorted(path.name for path in (node.home / ".ssh").iterdir())
+    second = Run(site, node, "two").started()
+    ran_in = second.end()
+    first.end()
+    for name in ("pytest_ci_project~2", "pytest_ci_project~3"):
+        (node.home / name).unlink()
+    assert ran_in == {"/home/ci/pytest_ci_project~4"}
+    assert sorted(path.name for path in (node.home / ".ssh").iterdir()) == before and not (node.home / "nothing").exists()
+
+
 def test_without_flock(make_site):
     site = make_site(nodes=1, hide=("flock",))
     node = site.nodes[0]

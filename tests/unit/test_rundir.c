@@ -78,6 +78,20 @@ static void test_bases_that_do_not_fit(void **state)
     free(blank);
 }
 
+/* Where anybody could put a link in its place. */
+static void test_others_may_rename(void **state)
+{
+    (void)state;
+    char *open_to_all = path_join(base, "o");
+    assert_int_equal(mkdir(open_to_all, 0700), 0);
+    assert_int_equal(chmod(open_to_all, 0777), 0);
+    set(open_to_all, base);
+    assert_made_in(base);
+    assert_int_equal(chmod(open_to_all, 01777), 0);
+    assert_made_in(open_to_all);
+    free(open_to_all);
+}
+
 static void test_first_that_fits(void **state)
 {
     (void)state;
@@ -272,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bases_that_do_not_fit), cmocka_unit_test(test_first_that_fits),
+        cmocka_unit_test(test_others_may_rename),
         cmocka_unit_test(test_sockets_fit),           cmocka_unit_test(test_write),
         cmocka_unit_test(test_remove_nothing),        cmocka_unit_test(test_remove_never_follows_links),
         cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_tail),
