@@ -9,7 +9,7 @@ import pytest
 
 from cloudnodes import wait_until
 
-WITHIN = 15  # seconds until all is gone
+WITHIN = 20  # seconds until all is gone
 
 # Tests that start what does not end by itself: a child, and a daemon that has nothing of the worker but its environment.
 SUITE = """\
@@ -64,9 +64,9 @@ def start(site, places, seconds=1000):
     return running
 
 
-def start_sync(site):
+def start_sync(site, kib=100):
     site.write({"test_a.py": "def test_a(): pass\n", "blob": os.urandom(1024 * 1024).hex()})
-    running = site.popen("run", "--cloud-rsync-bandwidth-limit=100", "--cloud-max-processes=1", "--", "-q")
+    running = site.popen("run", f"--cloud-rsync-bandwidth-limit={kib}", "--cloud-max-processes=1", "--", "-q")
     for node in site.nodes:
         wait_until(lambda n=node: pids(n, "rsync --server"), what="rsync to run")
     return running
@@ -82,7 +82,7 @@ def test_gnu_parallel_is_killed(site):
 
 def test_an_rsync_is_killed(site):
     """Its node alone is left out: what it has there is no copy."""
-    running = start_sync(site)
+    running = start_sync(site, 400)
     for pid in pids(site.world.controller, r"^rsync .*@?10\.0\.120\.2:"):
         site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
     out, err = site.finish(running, timeout=60)
@@ -104,6 +104,25 @@ def test_pytest_is_killed_while_it_reads_its_configuration(site):
     out, err = finish(site, running)
     assert running.returncode == 71, (out, err)
     assert err.splitlines()[-1] == "cloudplan: pytest was ended by signal 9 (Killed) while it read its configuration"
+
+
+def test_a_control_master_is_killed(site, places):
+    """Its node is lost, also to workers that have a connection of their own; the others run everything."""
+    site.write({"test_it.py": "import pathlib, pytest, time\n\n@pytest.mark.parametrize('x', range(60))\ndef test_it(x):\n"
+                              "    pathlib.Path(f'started-{x}').touch()\n    time.sleep(0.2)\n"})
+    running = site.popen("run", "--cloud-max-processes=2", "--", "-q", nodes=places[:2])
+    for node in places[:2]:
+        wait_until(lambda n=node: len(list((n.home / "pytest_ci_project").glob("started-*"))) >= 3, timeout=40, what="tests to run")
+    kill(site, rf"^ssh .* -M .*{places[1].name}")
+    out, err = site.finish(running, timeout=60)
+    assert running.returncode == 0 and re.search(r"60 passed, [12] rerun", out), (out, err)
+
+
+def test_the_janitor_is_killed(site, places):
+    running = start(site, places[:2], 0.3)
+    kill(site, "cloudplan-janitor")
+    out, err = finish(site, running)
+    assert running.returncode == 0 and "8 passed" in out, (out, err)
 
 
 def test_cloudplan_is_killed_in_the_run(site, places):
