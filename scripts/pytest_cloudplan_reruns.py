@@ -78,6 +78,8 @@ class Reruns:
                 sched.mark_test_pending(crashitem)
             except NotImplementedError:  # a scheduler of the project's own
                 return
+        # Where the last tests were running already, pytest-xdist before 3.0 lets no successor begin anything.
+        self.session.shuttingdown = False
         report.outcome = "rerun"
         self.forget(report.node, crashitem)
         worker = report.node.gateway.id

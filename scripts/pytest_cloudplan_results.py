@@ -276,7 +276,8 @@ class Results:
             self.say("%s: %s; the failed tests are not noted" % (self.failed_file, error.strerror))
 
     def pytest_terminal_summary(self, terminalreporter):
-        if self.config.option.verbose < -1 or not self.workers:
+        # Newer versions of pytest ask for it with --no-summary, too.
+        if self.config.option.verbose < -1 or getattr(self.config.option, "no_summary", False) or not self.workers:
             return
         if self.config.getoption("dist", "no") == "each":
             self.summarize_each(terminalreporter)

@@ -1,6 +1,7 @@
 """scripts/pytest_cloudplan_collect.py: a module that is broken or skipped counts as in a run here, over any number of
 workers, whose directories all differ."""
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,8 +54,9 @@ def project(tmp_path):
 def local(project, *args):
     """pytest here, which ends before the first test where something is broken, unlike xdist."""
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     done = subprocess.run([*words, *args], cwd=project.root, stdin=subprocess.DEVNULL, capture_output=True,
-                          encoding="utf-8", env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}, timeout=60)
+                          encoding="utf-8", env=environ, timeout=60)
     return done.stdout
 
 

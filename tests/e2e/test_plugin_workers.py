@@ -303,9 +303,10 @@ def ship(site):
             path = Path(spec.origin)
             path = path.parent if path.name == "__init__.py" else path
             (site / path.name).symlink_to(path)
-    # pytest finds xdist by its entry point.
-    info = next(Path(importlib.util.find_spec("xdist").origin).parents[1].glob("pytest_xdist-*-info"))
-    (site / info.name).symlink_to(info)
+    # pytest finds xdist by its entry point, and newer versions of pluggy their own number.
+    for module, name in ("xdist", "pytest_xdist"), ("pluggy", "pluggy"):
+        info = next(Path(importlib.util.find_spec(module).origin).parents[1].glob(f"{name}-*-info"))
+        (site / info.name).symlink_to(info)
 
 
 def test_shipped_pytest_is_found(project):
