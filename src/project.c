@@ -57,14 +57,19 @@ static bool same_file(const char *a, const char *b)
 }
 
 /* Copying all of "/" or of a home, keys included, to every node is never meant. */
-static int find_root(struct project *project, const struct passwd *user, struct error *err)
+bool project_is_home(const char *dir)
+{
+    const struct passwd *user = getpwuid(geteuid());
+    const char *home = getenv("HOME");
+    return same_file(dir, "/") || (home && *home && same_file(dir, home)) || (user && same_file(dir, user->pw_dir));
+}
+
+static int find_root(struct project *project, struct error *err)
 {
     project->root = realpath(".", NULL);
     if (!project->root)
         return error_errno(err, "current directory");
-    const char *home = getenv("HOME");
-    if (same_file(".", "/") || (home && *home && same_file(".", home)) ||
-        (user && same_file(".", user->pw_dir)))
+    if (project_is_home("."))
         return error_set(err, STATUS_USAGE,
                          "%s: would be copied as a whole; run cloudplan in the project's directory",
                          project->root);
@@ -466,7 +471,7 @@ int project_find(struct project *project, const char *chdir, const char *virtual
 {
     *project = (struct project){0};
     const struct passwd *user = getpwuid(geteuid());
-    if (find_root(project, user, err) == 0 && find_chdir(project, chdir, user, err) == 0 &&
+    if (find_root(project, err) == 0 && find_chdir(project, chdir, user, err) == 0 &&
         find_virtualenv(project, virtualenv, err) == 0 && find_pythons(project, pythons, err) == 0)
         return 0;
     project_clear(project);

@@ -3,6 +3,7 @@
  */
 #include "rsync_cmd.h"
 
+#include "project.h"
 #include "shquote.h"
 
 #include <errno.h>
@@ -83,8 +84,8 @@ static int add_outside(FILE *sources, const char *root, const char *path, struct
     const char *name = strrchr(path, '/') + 1;
     char clash[PATH_MAX + 260];
     struct stat st;
-    if (!*name)
-        return error_set(err, STATUS_USAGE, "--rsyncdir=/: cannot be copied to a node");
+    if (project_is_home(path))
+        return error_set(err, STATUS_USAGE, "%s: would be copied as a whole; name a directory in it", path);
     snprintf(clash, sizeof clash, "%s/%.255s", root, name);
     if (!lstat(clash, &st))
         return error_set(err, STATUS_USAGE, "%s would be copied to %s, which the project itself has: rename one", path,

@@ -62,7 +62,8 @@ def assert_refused(result, status, *words):
     (["--cloud-chdir=a b"], 64, ["--cloud-chdir"]),
     (["--cloud-virtualenv-path=nowhere"], 64, ["nowhere"]),
     (["--rsyncdir=nowhere"], 64, ["--rsyncdir=nowhere: No such file"]),
-    (["--rsyncdir=/"], 64, ["--rsyncdir=/: cannot be copied"]),
+    (["--rsyncdir=/"], 64, ["/: would be copied as a whole"]),
+    (["--rsyncdir=.."], 64, [": would be copied as a whole"]),  # HOME
     (["--cloud-chdir=" + "x/" * 1000 + "x"], 64, ["--cloud-chdir=x/x", "more than 1000 bytes"]),
     (["--cloud-chdir="], 64, ["--cloud-chdir"]),
     (["--cloud-node=-oProxyCommand=x"], 65, ["-oProxyCommand=x"]),

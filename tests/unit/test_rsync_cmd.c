@@ -216,7 +216,14 @@ static void test_refused(void **state)
         "--rsyncdir=: No such file or directory");
     assert_refused(
         &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){"/", NULL}},
-        "--rsyncdir=/: cannot be copied to a node");
+        "/: would be copied as a whole; name a directory in it");
+    char *home = strdup(getenv("HOME") ? getenv("HOME") : "");
+    setenv("HOME", in_base("else"), 1);
+    snprintf(text, sizeof text, "%s: would be copied as a whole; name a directory in it", in_base("else"));
+    assert_refused(
+        &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){"../else", NULL}}, text);
+    setenv("HOME", home, 1);
+    free(home);
     snprintf(text, sizeof text, "%s would be copied to tests, which the project itself has: rename one",
              in_base("else/tests"));
     assert_refused(&(struct sync_params){.root = params.root,
