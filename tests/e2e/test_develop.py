@@ -233,7 +233,7 @@ def test_a_node_that_vanishes_meanwhile(packages):
     running = site.popen("run", *FAST, *EGGS, "--", "-q", "tests", nodes=[node, other])
     wait_until(lambda: (node.home / "pip-started").exists(), timeout=30, what="pip to be in the middle")
     node.sshd_stop()
-    out, err = site.finish(running, timeout=60)
+    out, err = site.finish(running, timeout=20)
     node.sshd_start()
     assert running.returncode == 0 and "4 passed" in out, (out, err)
     assert re.search(r"^cloudplan: \S*10\.0\.120\.1 is left out \(\w+\): prepare failed: ", err, re.M), err

@@ -22,12 +22,12 @@ class Watched:
     def text(self):
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, pattern, count=1):
-        wait_until(lambda: len(re.findall(pattern, self.text(), re.M)) >= count, timeout=DEADLINE,
+    def wait_for(self, pattern, count=1, timeout=DEADLINE):
+        wait_until(lambda: len(re.findall(pattern, self.text(), re.M)) >= count, timeout=timeout,
                    what=f"{count} times {pattern} in:\n{self.text()}")
 
-    def wait_idle(self, count):
-        self.wait_for(r"^cloudplan: .*waiting for a change in ", count)
+    def wait_idle(self, count, **options):
+        self.wait_for(r"^cloudplan: .*waiting for a change in ", count, **options)
 
     def runs(self):
         """What each run of pytest said of itself: "1 failed, 2 passed"."""
@@ -107,7 +107,7 @@ def test_a_node_that_goes_away_meanwhile(make_site):
     watched.wait_idle(1)
     site.nodes[1].sshd_stop()
     (site.project / "test_a.py").write_text(PASSING + "\n" + FAILING)
-    watched.wait_idle(2)
+    watched.wait_idle(2, timeout=30)
     assert watched.runs()[-1] == "1 failed, 1 passed"
     assert re.search(rf"^cloudplan: {re.escape(site.nodes[1].name)} is left out \(", watched.text(), re.M), watched.text()
     assert watched.end() == 1
