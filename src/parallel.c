@@ -103,10 +103,17 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
             tick = clock_ms();
         }
     }
+    /* What it said last.  Others may have the pipe still, and say more: that is not waited for. */
+    for (size_t before = SIZE_MAX; child.err >= 0 && words_len != before;) {
+        before = words_len;
+        read_words(&child.err, words, &words_len, sizeof words - 1);
+    }
     read_joblog(joblog, list_bytes, statuses, count);
     if (params->tick)
         params->tick(params->tick_arg, statuses, count);
     int status = child_exit_status(&child), sig = child_end_signal(&child);
+    while (words_len && words[words_len - 1] == '\n')
+        words_len--;
     words[words_len] = '\0';
     /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel itself. */
     if (sig)
@@ -114,7 +121,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     else if (status > 101 && strstr(words, "disk full")) /* it speaks of options that are not the user's to give */
         error_set(err, STATUS_SYSTEM, "GNU parallel in %s: %s", params->rundir, strerror(ENOSPC));
     else if (status > 101 || access(joblog, R_OK))
-        error_set(err, STATUS_SYSTEM, "GNU parallel failed with status %d: %.300s", status, words);
+        error_set(err, STATUS_SYSTEM, "GNU parallel failed with status %d: %.300s", status, *words ? words : "it said nothing");
     else
         result = 0;
 out:

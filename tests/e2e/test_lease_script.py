@@ -408,6 +408,12 @@ def test_other_users_memory_is_counted_in_full(node):
     try:
         worker.stdout.readline()
         assert second.list() == ["2 300 ci@run1"]
+        # Nor is it taken off what another user claims for our own run.
+        claimed = node.write("run1.1", f"1 0 evil@x 3 500 1 {start_time(1)} -\n")
+        os.chown(claimed, nobody, nobody)
+        cores, mem, who = node.guard("run3").list()[0].split()
+        assert (cores, who) == ("2", "ci@run1") and int(mem) <= 200
+        assert node.guard("run3").list()[1] == "3 500 evil@x"
     finally:
         worker.kill()
         worker.communicate()
