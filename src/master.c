@@ -65,6 +65,7 @@ struct masters {
     long long patience; /* until then a node that is offline is tried again */
     struct master *masters;
     size_t count;
+    struct pollfd *fds; /* for wait_all(): what has been asked is answered, with or without memory */
 };
 
 static char *make_script(const struct masters *ms, size_t *len)
@@ -237,9 +238,7 @@ static void give_up(struct masters *ms, struct master *m, int timeout_ms)
 /* Until every master that was asked something has answered or failed.  DOING is for the error's text. */
 static int wait_all(struct masters *ms, int timeout_ms, const char *doing, struct error *err)
 {
-    struct pollfd *fds = calloc(1 + ms->count * GUARD_FDS, sizeof *fds);
-    if (!fds)
-        return error_errno(err, "control masters");
+    struct pollfd *fds = ms->fds;
     long long end = clock_ms() + timeout_ms;
     int result = -1;
     for (;;) {
@@ -273,7 +272,6 @@ static int wait_all(struct masters *ms, int timeout_ms, const char *doing, struc
         else if (m->state == MASTER_WAITING)
             m->state = MASTER_NONE; /* its node is out already, and may not come back unasked */
     }
-    free(fds);
     return result;
 }
 
@@ -313,7 +311,8 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
     ms->config = path_join(params->rundir, "ssh_config");
     ms->script = make_script(ms, &ms->script_len);
     ms->masters = calloc(list->count ? list->count : 1, sizeof *ms->masters);
-    if (!ms->config || !ms->script || !ms->masters) {
+    ms->fds = calloc(1 + list->count * GUARD_FDS, sizeof *ms->fds);
+    if (!ms->config || !ms->script || !ms->masters || !ms->fds) {
         error_errno(err, "control masters");
         goto fail;
     }
@@ -430,6 +429,7 @@ void masters_close(struct masters *ms, int grace_ms)
     for (size_t i = 0; i < ms->count; i++)
         child_end(&ms->masters[i].guard.child, 500);
     free(ms->masters);
+    free(ms->fds);
     free(ms->config);
     free(ms->script);
     free(ms);
