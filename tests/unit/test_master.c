@@ -39,7 +39,7 @@ static const char python[] = "#!/bin/sh\n"
                              "fails) echo 'error: no compiler'; exit 1 ;;\n"
                              "hangs) exec sleep 1000 ;;\n"
                              "dies) read -r _ _ _ reader _ </proc/$PPID/stat; read -r _ _ _ guard _ </proc/$reader/stat\n"
-                             "    kill -9 $PPID \"$reader\" \"$guard\" ;;\n"
+                             "    kill -9 \"$guard\" \"$reader\" $PPID ;;\n" /* first who would end well without the others */
                              "esac\n";
 
 /* Valid for the next 31 calls. */
