@@ -143,11 +143,9 @@ enum rsync_verdict rsync_verdict(int status)
         return RSYNC_OK;
     case 10:  /* socket I/O */
     case 12:  /* protocol data stream: the connection broke */
-    case 30:  /* time-out in data */
-    case 35:  /* time-out on connect */
     case 255: /* ssh's own */
         return RSYNC_RETRY;
-    default:
+    default: /* 30, a minute of silence, too: a connection that is lost ends sooner by ssh's keep-alives; what hangs is the node's disk */
         return RSYNC_FAILED;
     }
 }
