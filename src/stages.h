@@ -14,6 +14,7 @@
 #include "rsync_cmd.h"
 #include "settings.h"
 #include "sshconf.h"
+#include "sync.h"
 #include "watch.h"
 
 #define WHO_MAX 65          /* bytes of USER@CONTROLLER */
@@ -63,7 +64,11 @@ int stage_copy(struct run *run, struct error *err);
 int stage_report(struct run *run, struct error *err);
 /* Runs the engine, with --watch again and again.  *status is its exit status. */
 int stage_engine(struct run *run, int *status, struct error *err);
-/* Parts of several stages: whether a node needs a connection; the private directory; leases where there are none yet. */
+/* Once, when all that can be known of the options is known: waits for pytest's answer. */
+int stage_settle(struct run *run, struct error *err);
+/* Parts of several stages: what a copy holds; whether a node needs a connection; the private directory; leases where there are none
+ * yet. */
+struct sync_params stage_what_to_copy(struct run *run);
 bool stage_any_remote(const struct run *run);
 int stage_rundir(struct run *run, struct error *err);
 int stage_lease(struct run *run, struct error *err);
