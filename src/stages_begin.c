@@ -145,7 +145,6 @@ static int blame(const struct run *run, const struct error *why, struct error *e
     return error_set(err, why->status, "%s", why->text);
 }
 
-/* Once, when all that can be known of the options is known. */
 int stage_settle(struct run *run, struct error *err)
 {
     struct options *o = &run->options;
