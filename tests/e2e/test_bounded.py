@@ -101,7 +101,7 @@ def test_own_disk_is_full(site, size):
     controller = site.world.controller
     site.write({**PLAIN, "large": "x" * 100_000})
     (controller.home / "tiny").mkdir(exist_ok=True)
-    controller.as_root(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0777", "tmpfs", "/home/ci/tiny"])
+    controller.as_root(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", "/home/ci/tiny"])
     try:
         result = site.run("run", "--cloud-max-processes=1", "--", "-q", nodes=site.nodes[:1], env={"TMPDIR": "/home/ci/tiny"}, timeout=40)
         left = controller.run(["ls", "-A", "/home/ci/tiny"]).stdout.split()
@@ -134,7 +134,7 @@ case " $* " in %s) dd if=/dev/zero of=/home/ci/tiny/fill bs=4k 2>/dev/null ;; es
 exec /usr/bin/${0##*/} "$@"
 """
 EARLY = {"pytest.ini": "[pytest]\naddopts = -p early\n", "early.py": FILL_PY + "if 'CLOUDPLAN_SETTINGS' in os.environ:\n    fill()\n"}
-RSYNC_WORDS = "GNU parallel in /home/ci/tiny/cloudplan.*: No space left on device"
+NO_ROOM = "GNU parallel in /home/ci/tiny/cloudplan.*: No space left on device"
 # {phase: (the tmpfs, files, {program: its arguments then}, option, the last line)}
 FULL = {
     "plugin": ("64k", {}, {}, "-q", "/home/ci/tiny/cloudplan.*/plugin/pytest_cloudplan.*: No space left on device"),
@@ -142,9 +142,9 @@ FULL = {
     "shipping": ("8m", EARLY, {}, "--cloud-ship-pytest",
                  "pytest could not tell its configuration: /home/ci/tiny/.*/cloudplan-site/.*: No space left on device"),
     "list of jobs": ("4m", {}, {"rsync": "*' --stats '*"}, "-q", "/home/ci/tiny/cloudplan.*/ssh_config: No space left on device"),
-    "GNU parallel": ("4m", {}, {"parallel": "*' --joblog '*"}, "-q", RSYNC_WORDS),
-    "rsync": ("4m", {}, {"rsync": "*' --info=progress2 '*"}, "-q", RSYNC_WORDS),
-    "verify": ("4m", {}, {"rsync": "*' -n -c '*"}, "--verify", RSYNC_WORDS),
+    "GNU parallel": ("4m", {}, {"parallel": "*' --joblog '*"}, "-q", NO_ROOM),
+    "rsync": ("4m", {}, {"rsync": "*' --info=progress2 '*"}, "-q", NO_ROOM),
+    "verify": ("4m", {}, {"rsync": "*' -n -c '*"}, "--verify", NO_ROOM),
     "run": ("4m", {"conftest.py": FILL_PY + "def pytest_sessionstart(session):\n    fill()\n"}, {}, "-q", None),
 }
 
@@ -159,7 +159,7 @@ def test_own_disk_is_full_in_each_phase(site, phase):
     for name, arguments in programs.items():
         (controller.home / "full" / name).write_text(FILL_SH % arguments)
         (controller.home / "full" / name).chmod(0o755)
-    controller.as_root(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0777", "tmpfs", "/home/ci/tiny"])
+    controller.as_root(["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "tmpfs", "/home/ci/tiny"])
     try:
         result = site.run("run", "--cloud-max-processes=1", option, "--", "-q", nodes=site.nodes[:1], timeout=40,
                           env={"TMPDIR": "/home/ci/tiny", "PATH": "/home/ci/full:/usr/bin:/bin"})
