@@ -7,7 +7,7 @@ import pytest
 from test_bounded import FORCED
 from test_hostile import PLAIN, Cut
 
-SECONDS = 60  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and a busy machine
+SECONDS = 70  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and a busy machine
 
 # {so many bytes come from sshd: (the reason where it is the probe's connection, the one of the master's)}
 BYTES = {
@@ -24,6 +24,8 @@ NODES = {
     "stopped after the probe": (f"if [ ! -e ~/seen ]; then (while kill -0 $PPID; do :; done; {STOP}) >/dev/null 2>&1 </dev/null & fi; : >~/seen\n", None,
                                 "offline", "timed out|not responding"),
     "stopped at the master's login": (f"if [ -e ~/seen ]; then {STOP}; fi; : >~/seen\n", None, "offline", r"Timeout, server \S+ not responding"),
+    "its shell does not start": ("if [ -e ~/seen ]; then sleep 30; fi; : >~/seen\n", None, "offline",
+                                 "timed out after 20 s while opening the control master"),
     "stopped while it is asked for a lease": ("PATH=~/fake:$PATH\n", STOP, "offline", r"lease failed: Timeout, server \S+ not responding"),
     "no answer to the question for a lease": ("PATH=~/fake:$PATH\n", "sleep 1000", "failed", "lease failed: timed out after 20 s"),
 }

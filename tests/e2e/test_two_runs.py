@@ -133,15 +133,18 @@ def test_all_copies_in_use(site, node):
 def test_links_in_the_place_of_a_second_copy(site, node):
     """They are passed over, and nothing is written where they lead."""
     first = Run(site, node, "one").started()
-    for name, target in (("pytest_ci_project~2", "/home/ci/.ssh"), ("pytest_ci_project~3", "/home/ci/nothing")):
+    links = {"pytest_ci_project~2": ".ssh", "pytest_ci_project~3": "nothing", "pytest_ci_project~4": "empty"}
+    node.run(["mkdir", "empty"], check=True)
+    for name, target in links.items():
         (node.home / name).symlink_to(target)
     before = sorted(path.name for path in (node.home / ".ssh").iterdir())
     second = Run(site, node, "two").started()
     ran_in = second.end()
     first.end()
-    for name in ("pytest_ci_project~2", "pytest_ci_project~3"):
+    for name in links:
         (node.home / name).unlink()
-    assert ran_in == {"/home/ci/pytest_ci_project~4"}
+    (node.home / "empty").rmdir()
+    assert ran_in == {"/home/ci/pytest_ci_project~5"}
     assert sorted(path.name for path in (node.home / ".ssh").iterdir()) == before and not (node.home / "nothing").exists()
 
 
