@@ -81,6 +81,7 @@ class Answer:
 
     def document(self):
         self.look_for_slips()
+        self.look_for_what_cannot_be()
         options = self.options()
         self.look_at_tx(options)
         words = self.words()
@@ -174,6 +175,15 @@ class Answer:
         for key in [key for key in self.ini_section() if key.startswith("cloud_") and key not in keys]:
             for near in difflib.get_close_matches(key, keys, 1):
                 self.notes.append("%s: %s: unknown; is it %s?" % (self.ini_place, key, near))
+
+    def look_for_what_cannot_be(self):
+        """pytest would say so when all nodes have a copy, or not at all."""
+        if getattr(self.option, "looponfail", False):
+            raise Refused("-f (--looponfail): runs tests on this machine alone, and never ends; cloudplan's is --watch",
+                          STATUS_USAGE)
+        if getattr(self.option, "usepdb", False) and self.option.dist != "no":
+            raise Refused("--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan",
+                          STATUS_USAGE)
 
     def look_at_tx(self, options):
         """execnet would complain only when all nodes have a copy."""

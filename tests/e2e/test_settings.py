@@ -143,6 +143,18 @@ def test_what_pytest_refuses_it_says_itself(project, files, args, said):
     assert re.search(said, (done.stdout + done.stderr).decode())
 
 
+@pytest.mark.parametrize("words, text", [
+    (["-f"], "-f (--looponfail): runs tests on this machine alone, and never ends; cloudplan's is --watch"),
+    (["--pdb"], "--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan"),
+    (["--dist=load", "--pdb"], "--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan"),
+])
+def test_what_cannot_be_on_nodes(project, words, text):
+    assert project.refused(*words) == (64, text)
+    project.write("pytest.ini", "[pytest]\naddopts = " + " ".join(words) + "\n")
+    assert project.refused() == (64, text)
+    assert project.options("-o", "addopts=", "--dist=no", "--pdb", "-o", "rsyncdirs=x")[0][0] == "rsyncdir"
+
+
 def test_a_slip_in_a_name(project):
     assert project.refused("--cloud-nod=a") == (64, "--cloud-nod: unknown option; is it --cloud-node?")
     project.write("tox.ini", ini(cloud_mem_per_proces=1000))

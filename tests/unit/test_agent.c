@@ -535,7 +535,7 @@ static void assert_verifies(const struct agent_key *key, const struct agent_requ
 static void ssh_agent(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/test_agent.XXXXXX", path[64], files[3][64], pub[80];
+    char dir[] = "/tmp/test_agent.XXXXXX", path[64], files[3][64], pub[sizeof files + 4];
     static const char *const types[] = {"ed25519", "ecdsa", "rsa"};
     if (run((const char *[]){"ssh-keygen", "-Q", "-f", "/dev/null", NULL}) == 127 << 8)
         skip();

@@ -96,7 +96,7 @@ static void test_run(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     int status = -1;
-    char script[256], expected[512];
+    char script[512], expected[512];
     snprintf(script, sizeof script,
              "printf '[%%s]' \"$@\" > %s; echo $PYTEST_PLUGINS $PYTHONPATH >> %s; echo "
              "$CLOUDPLAN_ENGINE $CLOUDPLAN_CONTROLLER $CLOUDPLAN_FAILED >> %s; exit 5",

@@ -293,8 +293,9 @@ static void leave_home(struct home *home)
 
 static const char *add_file(struct home *home, const char *name, const char *text)
 {
-    char *path = home->paths[home->count++];
-    snprintf(path, sizeof home->paths[0], "%s/%s", home->dir, name);
+    char *path = home->paths[home->count++], dir[sizeof home->dir];
+    memcpy(dir, home->dir, sizeof dir); /* gcc takes the two for overlapping */
+    snprintf(path, sizeof home->paths[0], "%s/%s", dir, name);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);

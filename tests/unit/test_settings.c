@@ -172,7 +172,7 @@ static void test_ask(void **state)
     settings_destroy(q);
     FILE *f = fopen(record, "r");
     assert_non_null(f);
-    char expected[1024];
+    char expected[sizeof text + 128];
     snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1]", text);
     text[fread(text, 1, sizeof text - 1, f)] = '\0';
     fclose(f);
