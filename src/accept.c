@@ -5,6 +5,7 @@
 #include "accept.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LIST_SIZE (ERROR_TEXT_MAX / 2) /* leaves room for the rest of the reason, the remedy at its end above all */
@@ -53,6 +54,19 @@ static void drop_for_modules(struct node *node, const char *python)
                  NAME_SHOWN, python, object, shipped ? "--cloud-ship-pytest" : "--cloud-ship-pytest with --cloud-ship-plugin");
 }
 
+/* Below 3.0 it lacks options that ours needs there.  macOS's openrsync is left to the sync, whose words say what it lacks. */
+static bool drop_for_rsync(struct node *node)
+{
+    const char *rsync = node->facts.rsync;
+    if (!*rsync)
+        node_set(node, NODE_UNFIT, "rsync is missing on the node");
+    else if (*rsync >= '0' && *rsync <= '9' && atoi(rsync) < 3)
+        node_set(node, NODE_UNFIT, "rsync %s on the node is too old: 3.0 or newer is needed there", rsync);
+    else if ((*rsync < '0' || *rsync > '9') && strncmp(rsync, "openrsync-", 10))
+        node_set(node, NODE_UNFIT, "rsync on the node is not the program that it should be: it says \"%.100s\"", rsync);
+    return node->state != NODE_READY;
+}
+
 /* "3.11.2" is of version "3.11", "3.1" is not. */
 static bool is_of_version(const char *full, const char *version)
 {
@@ -74,8 +88,8 @@ void accept_facts(struct node *node, const struct probe_params *params)
         node_set(node, NODE_UNFIT,
                  "its %s is %s, and the virtualenv was made with %s: a virtualenv works with its own version alone",
                  params->pythons[0], facts->pythons[0], params->python_version);
-    else if (!node->local && !*facts->rsync)
-        node_set(node, NODE_UNFIT, "rsync is missing on the node");
+    else if (!node->local && drop_for_rsync(node))
+        return;
     else if (!node->local && facts->target == TARGET_FOREIGN)
         node_set(node, NODE_UNFIT,
                  "%s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir",

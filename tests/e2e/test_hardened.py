@@ -105,6 +105,23 @@ def test_refused_with_the_reason(outcome, kind):
     assert line and line[1] == state and re.search(words, line[2]), result.stderr
 
 
+@pytest.mark.parametrize("lines", ["", "MaxSessions 1\n"], ids=["ten sessions", "one session"])
+def test_many_workers_above_max_startups(make_site, lines):
+    """Two runs at the same time, with twelve workers each where there are sessions for ten, or for one on each connection: sshd
+    closes most of the connections, and each is tried again."""
+    site = make_site(nodes=1, sshd_config="MaxStartups 2:90:4\n" + lines)
+    workers = 6 if lines else 12
+    site.nodes[0].set_cores(2 * workers)
+    site.write({"test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(96))\ndef test_one(x):\n    time.sleep(0.1)\n"})
+    runs = [site.popen("run", f"--cloud-max-processes={workers}", "--", "-v") for _ in range(2)]
+    for run in runs:
+        out, err = site.finish(run, timeout=60)
+        assert run.returncode == 0 and "96 passed" in out and "did not start" not in out + err, (out, err)
+        assert len(set(re.findall(r"^\[(10\S+)\]", out, re.M))) == workers, (out, err)
+    assert "past MaxStartups" in site.nodes[0].read_log()
+    site.assert_nothing_left()
+
+
 # Peers that are no sshd, on one port each.
 DATA = {
     "broken packets": b"SSH-2.0-x\r\n" + b"\xff" * 100_000,

@@ -62,6 +62,13 @@ static const struct {
     {":", two, NULL, {"3", "", "3", TARGET_OURS, "", 0}, "python is missing: no /opt/python3.9 on the node"},
     {"a", eight, NULL, {"3", "3", "3", TARGET_OURS, "", 0}, "python is missing: no c, d, e, f, g, h on the node"},
     {"a", one, "pytest", {"3", "", "", TARGET_OURS, "pytest", 0}, "rsync is missing on the node"},
+    {"a", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, "rsync 2.6.9 on the node is too old: 3.0 or newer is needed there"},
+    {"a", one, NULL, {"3", "", "moo", TARGET_OURS, "", 0},
+     "rsync on the node is not the program that it should be: it says \"moo\""},
+    {"a", one, NULL, {"3", "", "3.0.9", TARGET_OURS, "", 0}, NULL},
+    {"a", one, NULL, {"3", "", "10.1", TARGET_OURS, "", 0}, NULL},
+    {"a", one, NULL, {"3", "", "openrsync-29", TARGET_OURS, "", 0}, NULL},
+    {":", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, NULL},
     {"a", one, "pytest", {"3", "", "3", TARGET_FOREIGN, "pytest", 0}, FOREIGN},
     /* modules */
     {"a", one, "pytest", {"3", "", "3", TARGET_OURS, "pytest", 0},
