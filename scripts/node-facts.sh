@@ -380,7 +380,7 @@ target() { # DIR
         put target foreign
     elif [ ! -e "$1" ]; then
         put target absent
-    elif [ -d "$1" ] && [ "$(cd "$1" && pwd -P)" = "$(cd "$home" && pwd -P)" ]; then
+    elif [ -d "$1" ] && is_home "$1"; then
         put target foreign # the home itself, by an absolute path: what else comes there is not to be deleted
     elif [ ! -O "$1" ]; then
         put target foreign # whoever owns it could change what is run
@@ -391,6 +391,11 @@ target() { # DIR
     else
         put target foreign
     fi
+}
+
+# By whatever name.  Nothing here depends on the directory that it leaves.
+is_home() { # DIR
+    cd -P "$home" && place=$PWD && cd -P "$1" && [ "$PWD" = "$place" ]
 }
 
 is_empty() { # DIR

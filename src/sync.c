@@ -135,7 +135,9 @@ static int run_round(struct sync *s, struct error *err)
     };
     char **commands = calloc(s->count + 1, sizeof *commands);
     size_t count = 0;
-    int result = commands ? 0 : error_errno(err, "sync");
+    int result = 0;
+    if (!commands)
+        return error_errno(err, "sync");
     for (size_t i = 0; result == 0 && i < s->count; i++) {
         struct job *job = &s->jobs[i];
         if (job->status != -1)
