@@ -84,17 +84,31 @@ class Stderr:
 
 
 class Model:
-    """An execnet model, but for the one thing."""
+    """An execnet model, but for its children's standard error."""
 
     def __init__(self, model, take):
         self._model = model
-        self._take = take
+        self.subprocess = Subprocess(model.subprocess, take)
 
     def __getattr__(self, name):
         return getattr(self._model, name)
 
-    def PopenPiped(self, args):
-        pipe = self._model.subprocess.PIPE
-        child = self._model.subprocess.Popen(args, stdin=pipe, stdout=pipe, stderr=pipe)
+    def PopenPiped(self, args):  # execnet 1
+        pipe = self.subprocess.PIPE
+        return self.subprocess.Popen(args, stdin=pipe, stdout=pipe)
+
+
+class Subprocess:
+    """The module subprocess of a model."""
+
+    def __init__(self, module, take):
+        self._module = module
+        self._take = take
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+    def Popen(self, *args, **options):
+        child = self._module.Popen(*args, stderr=self._module.PIPE, **options)
         self._take(child.stderr)
         return child

@@ -302,9 +302,18 @@ static enum transport_result not_let_in(struct conversation *c)
                 c->auth.identities->count, c->auth.identities->count == 1 ? "" : "s", c->offers);
 }
 
+/* libssh2 1.11 takes a connection that ends while it waits for the answer to a key for the key's refusal. */
+static bool is_closed(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 static enum transport_result authenticate(struct conversation *c)
 {
     char words[200];
+    size_t tried;
     if (!strstr(c->offers, "publickey"))
         return not_let_in(c);
     switch (auth_step(&c->auth, c->session, c->node->conf->user)) {
@@ -314,13 +323,15 @@ static enum transport_result authenticate(struct conversation *c)
         enter(c, CHANNEL);
         return TRANSPORT_WAIT;
     case AUTH_NONE_LEFT:
-        return not_let_in(c);
+        if (!is_closed(c->fd) || c->auth.identities->count == 0 || c->auth.identities->skipped)
+            return not_let_in(c);
+        break;
     case AUTH_BROKEN:
         break;
     }
-    return fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s",
-                c->auth.identity + 1, c->auth.identities->count, c->auth.identities->ids[c->auth.identity].name,
-                session_words(c, words));
+    tried = c->auth.identity < c->auth.identities->count ? c->auth.identity + 1 : c->auth.identities->count;
+    return fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s", tried,
+                c->auth.identities->count, c->auth.identities->ids[tried - 1].name, session_words(c, words));
 }
 
 static enum transport_result open_channel(struct conversation *c)

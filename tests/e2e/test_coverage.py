@@ -280,6 +280,13 @@ def test_reports_where_the_user_wants_them(cloud):
     assert {"data", "coverage.here", "htmlcov/index.html"} <= set(seen)
 
 
+def in_order(value, key=None):
+    """Contexts have none; newer versions of coverage have them for each function and class, too."""
+    if isinstance(value, dict):
+        return {name: in_order(part, key == "contexts" or name) for name, part in value.items()}
+    return sorted(value) if key is True else value
+
+
 def test_json_report(cloud):
     """By coverage's own command, from the data: pytest-cov 4.0 has no such report."""
     cloud.site.write(SUITE)
@@ -288,10 +295,8 @@ def test_json_report(cloud):
         command = ["python3", "-m", "coverage", "json", "-q", "--show-contexts", "-o", "-"]
         text = json.loads(cloud.site.world.run(command, cwd=PROJECT, check=True).stdout)
         del text["meta"]["timestamp"]
-        for file in text["files"].values():
-            file["contexts"] = {line: sorted(words) for line, words in file["contexts"].items()}
         cloud.take()
-        return text
+        return in_order(text)
 
     args = ["--cov=pkg", "--cov-branch", "--cov-context=test"]
     assert cloud.local(*args).returncode == 0

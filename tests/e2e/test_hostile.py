@@ -188,15 +188,20 @@ def test_closed_in_every_phase(three_nodes, cuts, openssh):
     (site.world.home / ".ssh/config").write_text("Host *\n  CheckHostIP yes\n" if openssh else "")
     result = site.run("probe", "-v", "--format=json", "--cloud-probe-timeout=4", nodes=[cut.name for cut in made])
     (site.world.home / ".ssh/config").write_text("")
-    assert ("kex_exchange_identification" in result.stderr) == openssh  # OpenSSH's word
+    words = r"kex_exchange_identification|Connection closed by \S+ port 22"  # OpenSSH's, before and since 10
+    assert bool(re.search(words, json.loads(result.stdout)["nodes"][0]["reason"])) == openssh
     for cut, answer in zip(made, json.loads(result.stdout)["nodes"]):
         assert cut.count > 0
         if answer["state"] != "ready":  # the answer had come before the cut
             before = cut.limits[0] <= 1700  # authentication
-            assert answer["state"] == "offline" if before and openssh else answer["state"] in ("offline", "failed"), answer
+            # A server may close the connection because it has seen enough keys.
+            states = ("offline",) if before and openssh else ("offline", "failed") + ("refused",) * (
+                "closed during authentication" in answer["reason"])
+            assert answer["state"] in states, (cut.limits, answer["state"], answer["reason"])
             words = "(?i)clos|reset|disconnect|cut short|no answer|banner|KEX|ended|Broken pipe|unexpected|exchange"
-            if before:
-                words += "|timed out"  # it is tried again until then, as after a MaxStartups
+            if before or openssh:
+                # It is tried again until then, as after a MaxStartups; newer versions exchange longer keys before authentication.
+                words += "|timed out"
             assert re.search(words, answer["reason"]), (cut.limits, answer)
     assert sum(answer["state"] != "ready" for answer in json.loads(result.stdout)["nodes"]) >= 8
     assert result.elapsed < 7
@@ -254,7 +259,7 @@ def test_host_keys(three_nodes):
         "by-pattern": ([f"by-patt?rn {keys[0]}"], None),
         "by-ca": ([f"@cert-authority by-ca {ca}"], None),
         "by-other-ca": ([f"@cert-authority by-other-ca {other}"], "host key unknown|No .* host key is known|key verification failed"),
-        "nobody": ([], "host key unknown: SHA256:"),
+        "nobody": ([], "host key unknown: (SHA256:|it is not in known_hosts)"),
         "negated": ([f"neg*,!negated {keys[0]}"], "host key unknown"),
         "changed": ([f"changed {other}"], "host key changed: SHA256:"),
         "revoked": ([f"revoked {key}" for key in keys] + [f"@revoked revoked {key}" for key in keys], "host key revoked"),
@@ -267,14 +272,15 @@ def test_host_keys(three_nodes):
     aliases = (f"Host {alias}\n  HostName {node.name}\n  HostKeyAlias {alias}\n" for alias in table)
     (world.home / ".ssh/config").write_text("Host *-lax\n  StrictHostKeyChecking no\n" + "".join(aliases))
     try:
-        result = site.run("probe", "--format=json", nodes=list(table))
+        result = site.run("probe", "-v", "--format=json", nodes=list(table))
     finally:
         (world.home / ".ssh/config").write_text("")
         world.known_hosts.write_text(before)
         node.set_sshd_config("")
         node.sshd_restart()
     for (alias, (_, words)), answer in zip(table.items(), json.loads(result.stdout)["nodes"]):
-        if words is None:
+        # Where libssh2 agreed on the certificate the OpenSSH client was asked, which warns and goes on.
+        if words is None or (alias == "revoked-lax" and f"{alias} was asked by the OpenSSH client" in result.stderr):
             assert answer["state"] == "ready", (alias, answer)
         else:
             assert answer["state"] == "refused" and re.search(words, answer["reason"]), (alias, answer)

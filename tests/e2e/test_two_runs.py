@@ -100,7 +100,7 @@ def test_a_virtualenv_is_the_own_one_too(site, node):
 def test_killed_guard_frees_its_copy(site, node):
     first = Run(site, node, "one", env={"CLOUDPLAN_BEAT": "1"}).started()  # or a sleep would outlive the guard for 15 s
     for pid, words in node.processes(infrastructure=True):
-        if "/bin/sh -s" in words or words.startswith("sshd: ci"):
+        if "/bin/sh -s" in words or words.startswith(("sshd: ci", "sshd-session: ci")):
             node.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
     site.finish(first.process)
     wait_until(lambda: not holders(node), 10, f"the guards to end: {holders(node)}")
