@@ -30,6 +30,7 @@ static int events[2] = {-1, -1};
 static volatile sig_atomic_t first_signal, signal_count, from_terminal;
 static bool was_ignored[NSIG];
 static const int terminating[] = {SIGINT, SIGTERM, SIGHUP};
+const char *const child_unmarked[] = {"CLOUDPLAN_CONTROLLER", "CLOUDPLAN_RUN", "SSH_CONNECTION", NULL};
 
 static struct {
     void (*call)(void *);

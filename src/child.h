@@ -28,6 +28,10 @@ struct child_spec {
     bool outlives; /* it is not sent SIGTERM when cloudplan dies, as others are (Linux: PR_SET_PDEATHSIG) */
 };
 
+/* For env, of what cleans up after us: without the marks of a run around this one, whose tests have started cloudplan, and whose end
+ * would end this, too, before its work is done. */
+extern const char *const child_unmarked[];
+
 struct child {
     pid_t pid;   /* 0: not running (never started, or waited for) */
     int status;  /* wait status, valid once pid is 0 after a start */

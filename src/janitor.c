@@ -25,8 +25,13 @@ int janitor_start(struct child *janitor, const char *dir, const char *run_id, st
         "done\n"
         "rm -rf -- \"$1\" || { sleep 1; rm -rf -- \"$1\"; }\n";
     const char *const argv[] = {"/bin/sh", "-c", script, "cloudplan-janitor", dir, run_id, NULL};
-    const struct child_spec spec = {
-        .argv = argv, .in = CHILD_PIPE, .out = CHILD_NULL, .err = CHILD_NULL, .detached = true, .outlives = true};
+    const struct child_spec spec = {.argv = argv,
+                                    .env = child_unmarked,
+                                    .in = CHILD_PIPE,
+                                    .out = CHILD_NULL,
+                                    .err = CHILD_NULL,
+                                    .detached = true,
+                                    .outlives = true};
     return child_start(janitor, &spec, err);
 }
 

@@ -86,12 +86,12 @@ static char *make_script(const struct masters *ms, size_t *len)
     return guard_script(&guard, len);
 }
 
-/* Here, for a lease.  What came over a connection to this machine must not be taken for the run's. */
+/* Here, for a lease.  It knows of no connection: what came over one to this machine must not be taken for the run's. */
 static int start_here(struct master *m, struct error *err)
 {
-    static const char *const argv[] = {"/bin/sh", "-s", "none", NULL}, *const env[] = {"SSH_CONNECTION", NULL};
+    static const char *const argv[] = {"/bin/sh", "-s", "none", NULL};
     const struct child_spec spec = {
-        .argv = argv, .env = env, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
+        .argv = argv, .env = child_unmarked, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
     return child_start(&m->guard.child, &spec, err);
 }
 

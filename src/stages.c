@@ -96,7 +96,6 @@ struct sync_params stage_what_to_copy(struct run *run)
     };
 }
 
-
 int stage_disks(struct run *run, struct error *err)
 {
     const struct sync_params params = stage_what_to_copy(run);

@@ -190,7 +190,6 @@ int stage_begin(struct run *run, struct error *err)
     return run->query ? 0 : -1;
 }
 
-
 /* Those of an ini file, whose name comes before what is wrong with them. */
 static int name_configured(struct run *run, struct error *err)
 {

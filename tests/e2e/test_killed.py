@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cloudnodes import wait_until
+from conftest import PROGRAM
 
 WITHIN = 20  # seconds until all is gone
 
@@ -158,3 +159,38 @@ def test_what_tests_have_started_ends_by_a_signal(site, places, number):
     running.send_signal(number)
     out, err = finish(site, running)
     assert running.returncode == 128 + number, (out, err)
+
+
+NESTED = """\
+import os, subprocess
+
+def test_it():
+    os.chdir("/home/ci/inner")
+    subprocess.run(["%s", "run", "--cloud-node=:", "--cloud-max-processes=1", "--cloud-no-lease", "--", "-q"])
+"""
+INNER = """\
+import os, signal, time
+
+def test_it():
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.setsid()
+        os.closerange(0, 100)
+        time.sleep(1000)
+    open("started", "w").close()
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_within_a_run(site, number):
+    """What tests have started may be a cloudplan: what its own tests have started ends with it, however hard it is ended."""
+    site.write({"test_it.py": NESTED % PROGRAM})
+    inner = site.world.home / "inner"
+    inner.mkdir(exist_ok=True)
+    (inner / "started").unlink(missing_ok=True)
+    (inner / "test_it.py").write_text(INNER)
+    running = site.popen("run", "--cloud-max-processes=1", "--", "-q", nodes=[":"])
+    wait_until((inner / "started").exists, timeout=40, what="the inner tests to run")
+    running.send_signal(number)
+    finish(site, running)
