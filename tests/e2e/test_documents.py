@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,25 @@ def test_what_is_left_out_is_documented(man):
     assert names
     documented = re.findall(r"^\.Pa (.*)$", section(man, "THE SYNC").split("never copied")[1].split(".El")[0], re.M)
     assert sorted(" ".join(documented).split()) == sorted(names)
+
+
+def test_faults_name_tests_that_exist():
+    """FILE, or FILE::TEST, or ::TEST of the file that was named before, as pytest names them."""
+    here = Path(__file__).parent
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--collect-only", f"--rootdir={here}", here]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    ids = [line for line in done.stdout.splitlines() if "::" in line]
+    assert done.returncode == 0 and len(ids) > 1000, done.stdout[-2000:] + done.stderr[-2000:]
+    known = {name for line in ids for name in (line, line.split("[")[0], line.split("::")[0])}
+    rows = [line.split("|") for line in (here / "FAULTS.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) > 50 and all(len(row) == 6 for row in rows), rows
+    file, unknown = None, []
+    for row in rows[2:]:
+        for name in row[4].strip().split(", "):
+            file = name.split("::")[0] or file
+            if (file + name if name.startswith("::") else name) not in known:
+                unknown.append(name)
+    assert unknown == []
 
 
 def test_version():
