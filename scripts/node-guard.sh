@@ -1,6 +1,6 @@
 # Runs on a node, from the standard input of `sh -s SLOT`, as long as the run lasts: it is what the
-# control master's own session does; on this machine, ":", it is a child of cloudplan's, for a lease only.  Assignments come before this text, then scripts/node-lease.sh and
-# scripts/node-prepare.sh:
+# control master's own session does; on this machine, ":", it is a child of cloudplan's, for a lease only.
+# Assignments come before this text, then scripts/node-lease.sh and scripts/node-prepare.sh:
 #
 #   CLOUDPLAN_NONCE   marks our lines among those of a chatty start-up file
 #   CLOUDPLAN_CHDIR   the directory for the copy: relative to the home directory, or absolute

@@ -11,7 +11,7 @@
 
 struct engine_params {
     const char *rundir; /* plugin_write() was there */
-    const char *run_id; /* [a-z0-9]+: in the environment of all that runs */
+    const char *run_id; /* [a-z0-9]+: in the environment of all that it starts here */
     const char *root;
     const char *python; /* the controller's interpreter */
     char *const *tx;    /* xspecs, NULL-terminated */

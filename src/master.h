@@ -37,9 +37,9 @@ struct master_params { /* borrowed until masters_close() */
     const char *const *eggs; /* directories relative to root to be installed there, NULL-terminated; NULL: none */
 };
 
-/* Writes the ssh_config and opens masters for every ready node.  Nodes whose master does not
- * open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words; those that have no room for a copy NODE_UNFIT.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N.
- */
+/* Writes the ssh_config and opens masters for every ready node, with params->local also this machine's guard.  Nodes whose
+ * master does not open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words; those that have no room for a
+ * copy NODE_UNFIT.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N. */
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err);
 /* Opens the masters of ready nodes anew where they have ended.  They have the same copies; what else was asked of their
  * guards is to be asked again. */

@@ -71,7 +71,7 @@ struct node {
 
     uint32_t processes; /* 0 unless state is NODE_READY and planned */
     enum plan_term limited_by;
-    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet */
+    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet, or none (":") */
 };
 
 struct node_list {

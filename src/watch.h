@@ -42,7 +42,8 @@ int watch_end_run(struct watch *watch, struct error *err);
 /* 1: something was changed, and has been quiet for 200 ms or has gone on for 2 s (a git checkout or an editor's save by
  * renaming is one change).  *changed is the path of one file changed, relative to the copy, a source file if there is one; "." where
  * that is not known; valid until the next call for this watch.  0: a terminating signal came (child_signal()).
- * -1 and *err: STATUS_SYSTEM, also where the root itself, or a directory from outside, was removed or moved; then only watch_destroy() may follow. */
+ * -1 and *err: STATUS_SYSTEM, also where the root itself, or a directory from outside, was removed or moved; then only
+ * watch_destroy() may follow. */
 int watch_wait(struct watch *watch, const char **changed, struct error *err);
 
 #endif

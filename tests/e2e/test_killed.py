@@ -126,9 +126,10 @@ def test_the_janitor_is_killed(site, places):
     assert running.returncode == 0 and "8 passed" in out, (out, err)
 
 
-def test_cloudplan_is_killed_in_the_run(site, places):
+@pytest.mark.parametrize("group", [False, True], ids=["alone", "with its engine"])
+def test_cloudplan_is_killed_in_the_run(site, places, group):
     running = start(site, places)
-    running.send_signal(signal.SIGKILL)
+    running.send_signal(signal.SIGKILL, group=group)
     finish(site, running)
 
 

@@ -426,18 +426,6 @@ def test_a_second_signal_ends_at_once(site):
     assert elapsed < 4
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["alone", "with its engine"])
-def test_kill_9_leaves_nothing(site, group):
-    running = start_slow(site)
-    running.send_signal(signal.SIGKILL, group=group)
-    running.communicate(timeout=20)
-    for node in site.nodes:
-        wait_until(lambda n=node: not n.processes(), timeout=20, what="the node to be empty")
-    wait_until(lambda: not site.world.processes(), timeout=20, what="the controller to be empty")
-    # Its private directory, sockets and all, is removed by the janitor.
-    site.assert_nothing_left()
-
-
 def test_control_c_at_a_terminal(site):
     site.write(SLOW)
     running = site.popen("run", "--cloud-max-processes=2", "--", "-q", pty=True)
