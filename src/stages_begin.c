@@ -131,17 +131,25 @@ static int find_eggs(struct run *run, struct error *err)
     return 0;
 }
 
+/* Whether an error's text begins with the option and its value: as typed, or a long one cut as project_find() does it. */
+static bool names(const char *text, const struct setting *o)
+{
+    const char *value = o->value ? o->value : "";
+    char words[ERROR_TEXT_MAX];
+    size_t whole = (size_t)snprintf(words, sizeof words, "--%s=%s:", o->name, value);
+    if (!strncmp(text, words, whole))
+        return true;
+    size_t cut = (size_t)snprintf(words, sizeof words, "--%s=%.60s...:", o->name, value);
+    return strlen(value) > 60 && !strncmp(text, words, cut);
+}
+
 /* A value from a file, which an error says is wrong, is named with that file. */
 static int blame(const struct run *run, const struct error *why, struct error *err)
 {
     const struct settings *s = run->settings;
-    for (size_t i = 0; s && why->status == STATUS_USAGE && i < s->option_count; i++) {
-        const struct setting *o = &s->options[i];
-        char words[ERROR_TEXT_MAX];
-        int len = snprintf(words, sizeof words, "--%s=%s:", o->name, o->value ? o->value : "");
-        if (*o->origin && !strncmp(why->text, words, (size_t)len))
-            return error_set(err, STATUS_DATA, "%s: %s", o->origin, why->text);
-    }
+    for (size_t i = 0; s && why->status == STATUS_USAGE && i < s->option_count; i++)
+        if (*s->options[i].origin && names(why->text, &s->options[i]))
+            return error_set(err, STATUS_DATA, "%s: %s", s->options[i].origin, why->text);
     return error_set(err, why->status, "%s", why->text);
 }
 

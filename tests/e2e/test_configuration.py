@@ -30,6 +30,8 @@ def document(result):
     ("pytest.ini", "[pytest]\ncloud_nodes = NODE\ncloud_probe_timeout = 0\n",
      "cloudplan: pytest.ini: --cloud-probe-timeout=0: not a number from 1 to 3600"),
     ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_chdir = /\n", "cloudplan: setup.cfg: --cloud-chdir=/: is the node's root"),
+    pytest.param("setup.cfg", f"[tool:pytest]\ncloud_nodes = NODE\ncloud_chdir = {'x' * 600}\n",
+                 f"cloudplan: setup.cfg: --cloud-chdir={'x' * 60}...: a path", id="long"),
     ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_develop_eggs = ../other\n", "cloudplan: setup.cfg: --cloud-develop-egg=../other: "),
     ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_virtualenv_path = nope\n", "cloudplan: tox.ini: --cloud-virtualenv-path=nope: "),
     ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_python = a//b\n", "cloudplan: tox.ini: --cloud-python=a//b: "),
