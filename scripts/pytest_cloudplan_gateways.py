@@ -118,8 +118,9 @@ def check(word, spec):
                 raise refusal(word, "%s= does not go together with socket=" % name)
 
 
-def check_all(tx, px):
-    """UsageError for the first --tx that cannot be started, before any worker runs."""
+def check_all(tx, px, planned=True):
+    """UsageError for the first --tx that cannot be started, before any worker runs.  planned=False: the planned workers,
+    HOST_0 and so on, are not yet among them, but will be."""
     ids = {part[3:] for word in px for part in word.split("//") if part.startswith("id=")}
     automatic = 0
     for word in tx:
@@ -130,7 +131,7 @@ def check_all(tx, px):
             if spec.id in ids:
                 raise refusal(word, "the id %s is used twice" % spec.id)
             for name in spec.via, spec.installvia:
-                if name and name not in ids:
+                if name and name not in ids and (planned or not re.search(r"_\d+$", name)):
                     raise refusal(word, "no --tx before it has the id %s" % name)
             ids.add(spec.id)
 

@@ -193,7 +193,7 @@ class Answer:
             return  # without execnet: cloudplan says so
         words = TX + [value for name, value, _ in options if name == "tx"] + (getattr(self.option, "tx", None) or [])
         try:
-            check_all(words, getattr(self.option, "px", None) or [])
+            check_all(words, getattr(self.option, "px", None) or [], planned=False)
         except pytest.UsageError as error:
             text = str(error).replace("cloudplan: ", "", 1)
             files = [place for name, value, place in options if name == "tx" and text.startswith("--tx=%s: " % value)]

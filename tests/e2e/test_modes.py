@@ -121,6 +121,20 @@ def test_the_name_of_a_planned_worker_is_taken(site):
     assert "the id 10.0.120.1_0 is used twice" in result.stderr and "passed" not in result.stdout
 
 
+def test_through_a_worker_that_is_not_planned(site):
+    site.write(ONE)
+    result = run(site, "--cloud-max-processes=1", engine=["--tx=popen//via=10.0.120.1_1"])
+    assert result.returncode == 4, result
+    assert "no --tx before it has the id 10.0.120.1_1" in result.stderr and "passed" not in result.stdout
+
+
+@pytest.mark.skipif(XDIST >= (3, 6), reason="a worker of this pytest-xdist starts no other one")
+def test_through_a_planned_worker(site):
+    site.write({"test_a.py": "import pytest, time\n@pytest.mark.parametrize('x', range(8))\ndef test_one(x): time.sleep(0.1)\n"})
+    result = run(site, "--cloud-max-processes=1", engine=["-vv", "--tx=popen//via=10.0.120.1_0//id=sub"])
+    assert result.returncode == 0 and "8 passed" in result.stdout and "[sub] " in result.stdout, result
+
+
 @pytest.mark.parametrize("tx, reason", [
     ("socket=127.0.0.1:9//id=own", "own (127.0.0.1:9) did not start: Connection refused"),
     ("ssh=ci@10.0.120.77//id=own", "own (10.0.120.77) did not start: "),
