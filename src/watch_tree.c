@@ -147,8 +147,8 @@ int watch_walk(const struct watch_tree *tree, const char *from, const struct wal
 {
     struct todo todo = {0};
     int result = todo_add(&todo, from, err);
-    size_t i = 0;
-    for (const char *dir; result == 0 && !*from && (dir = watch_outside(tree, &i));)
+    size_t next = 0;
+    for (const char *dir; result == 0 && !*from && (dir = watch_outside(tree, &next));)
         if (watch_wanted(tree, rsync_place(tree->root, dir), true))
             result = todo_add(&todo, rsync_place(tree->root, dir), err);
     while (result == 0 && todo.count > 0) {
