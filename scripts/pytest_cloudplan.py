@@ -72,7 +72,7 @@ def _leave(name, separator, own):
 # Child processes (popen workers, tests that run pytest or cloudplan) are not to see what was meant for this one.
 ENGINE = bool(os.environ.pop("CLOUDPLAN_ENGINE", ""))
 SETTINGS = os.environ.pop("CLOUDPLAN_SETTINGS", "")
-TX = os.environ.pop("CLOUDPLAN_TX", "").splitlines()  # cloudplan's own --tx
+TX = [word for word in os.environ.pop("CLOUDPLAN_TX", "").split("\x1f") if word]  # cloudplan's own --tx
 SHIP = {name: os.environ.pop("CLOUDPLAN_SHIP" + name, "") for name in ("", "_FORCE", "_PLUGINS")}
 if ENGINE:
     _leave("PYTEST_PLUGINS", ",", ("pytest_cloudplan",))

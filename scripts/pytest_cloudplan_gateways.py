@@ -80,6 +80,8 @@ def place(spec, group=()):
 
 def parse(word):
     """The xspecs of one --tx, [NUM*]XSPEC, or UsageError."""
+    if not word.isprintable():
+        raise refusal(word, "a character in it cannot be printed")
     number, text = re.fullmatch(r"(?:\s*([+-]?\d+)\s*\*)?(.*)", word, re.DOTALL).groups()
     if int(number or 1) > WORKERS_MAX:
         raise refusal(word, "more than %d workers" % WORKERS_MAX)

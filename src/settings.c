@@ -74,7 +74,7 @@ bool settings_mentioned(const char *dir)
     return found;
 }
 
-/* "NAME=A B C"; NULL without memory. */
+/* "NAME=A B C", with the separator between the words; NULL without memory. */
 static char *assign_words(const char *name, const char *const *words, char separator)
 {
     char *text = NULL;
@@ -102,7 +102,7 @@ static int start(struct settings_query *q, const struct settings_params *params,
         count++;
     argv = calloc(count + 4, sizeof *argv);
     plugins = assign_words("CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins, ' ');
-    tx = assign_words("CLOUDPLAN_TX", params->tx, '\n');
+    tx = assign_words("CLOUDPLAN_TX", params->tx, '\x1f');
     if (asprintf(&file, "CLOUDPLAN_SETTINGS=%s", q->file) < 0)
         file = NULL;
     if (asprintf(&site, "CLOUDPLAN_SHIP=%s", q->site) < 0)

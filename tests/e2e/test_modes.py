@@ -114,6 +114,16 @@ def test_environments_that_cannot_be(site, tx, reason, place):
     assert not [node for node in site.nodes if (node.home / "pytest_ci_project").exists()]
 
 
+@pytest.mark.parametrize("character", ["\n", "\x1c", "\u2028", "\x1b"])
+def test_environments_with_characters_that_cannot_be_printed(site, character):
+    """None of them is the end of a word."""
+    site.write(ONE)
+    for own, engine in ([f"--tx=popen//id=a{character}b"], []), ([], [f"--tx=popen//id=a{character}b"]):
+        result = run(site, "--cloud-max-processes=1", *own, engine=engine)
+        assert result.returncode == 64, result
+        assert result.stderr == "cloudplan: --tx=popen//id=a?b: a character in it cannot be printed\n", result
+
+
 def test_the_name_of_a_planned_worker_is_taken(site):
     site.write(ONE)
     result = run(site, "--cloud-max-processes=1", engine=["--tx=popen//id=10.0.120.1_0"])

@@ -170,7 +170,7 @@ def test_a_slip_in_a_name(project):
 ])
 def test_an_environment_that_cannot_be(project, tx, why):
     assert project.refused("--tx", tx) == (64, f"--tx={tx}: {why}")
-    assert project.refused(CLOUDPLAN_TX=f"popen\n{tx}") == (64, f"--tx={tx}: {why}")
+    assert project.refused(CLOUDPLAN_TX=f"popen\x1f{tx}") == (64, f"--tx={tx}: {why}")
     project.write("conftest.py", f"pytest_option_tx = ['{tx}']\n")
     assert project.refused() == (65, f"conftest.py: --tx={tx}: {why}")
 
