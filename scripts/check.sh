@@ -46,13 +46,15 @@ tests() {
         /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
         /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
         /^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
+        # The last such line is that of pytest itself: what is shown of failed tests may hold some, too.
         /(passed|failed|error).* in [0-9.]+s/ {
+            passed = failed = 0
             for (i = 1; i <= NF; i++) {
-                if ($i ~ /^passed/) p += $(i - 1)
-                if ($i ~ /^(failed|errors?)/) f += $(i - 1)
+                if ($i ~ /^passed/) passed += $(i - 1)
+                if ($i ~ /^(failed|errors?)/) failed += $(i - 1)
             }
         }
-        END { print p + 0, f + 0 }' "$logs/$name")
+        END { print p + passed, f + failed }' "$logs/$name")
     if [ "$result" = 0 ]; then passed=$((passed - 1)); else failed=$((failed - 1)); fi
     p=${counted% *}
     f=${counted#* }

@@ -25,6 +25,20 @@ def first_left(work):
     return next((nodeid for unit in work.values() for nodeid, done in unit.items() if not done), None)
 
 
+def only_to_those_who_collected(scheduler):
+    """When a worker is lost the loadscope family deals out its tests to all others: also to one that is there already and has
+    not told yet what it has collected.  That ends the run in a KeyError; it gets its part when it has told."""
+    reschedule = getattr(scheduler, "_reschedule", None)
+    if reschedule is None or not hasattr(scheduler, "registered_collections") or not hasattr(scheduler, "workqueue"):
+        return
+
+    def reschedule_later(node):
+        if node in scheduler.registered_collections or not scheduler.workqueue:
+            reschedule(node)
+
+    scheduler._reschedule = reschedule_later
+
+
 class Reruns:
     def __init__(self, config, say, results):
         self.config = config
@@ -43,6 +57,11 @@ class Reruns:
         """Whether another worker will come: at xdist's limit nobody would run the test."""
         limit = getattr(self.session, "_max_worker_restart", None)
         return limit is None or getattr(self.session, "_failed_nodes_count", 0) < limit
+
+    @pytest.hookimpl(hookwrapper=True, optionalhook=True)
+    def pytest_xdist_make_scheduler(self):
+        outcome = yield
+        only_to_those_who_collected(outcome.get_result())
 
     # Before xdist looks for the test that was hit.
     @pytest.hookimpl(tryfirst=True, optionalhook=True)

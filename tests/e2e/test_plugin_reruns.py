@@ -128,6 +128,50 @@ def test_several_at_once(project):
     assert re.search(r"2 failed, 18 passed.*3 rerun", result.out), result
 
 
+WAITING = """
+import os, pathlib, time
+
+HERE = pathlib.Path({counts!r})
+
+def wait_for(name):
+    end = time.monotonic() + 30
+    while not (HERE / name).exists():
+        assert time.monotonic() < end, name
+        time.sleep(0.02)
+
+def die_once(name):
+    if not (HERE / name).exists():
+        (HERE / name).touch()
+        os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile"])
+def test_a_worker_is_lost_while_the_successor_of_another_collects(project, mode):
+    counts = project.tmp / "counts"
+    counts.mkdir()
+    project.write("tests/waiting.py", WAITING.format(counts=str(counts)))
+    # xdist's successors are gw0 and gw1: the first one collects when the second one is there.
+    project.write("tests/conftest.py", """
+from waiting import HERE, wait_for
+
+def pytest_collection(session):
+    worker = getattr(session.config, "workerinput", {}).get("workerid", "")
+    (HERE / worker).touch() if worker else None
+    if worker == "gw0":
+        wait_for("gw1")
+""")
+    project.write("tests/test_a.py", "import waiting\ndef test_a(): waiting.die_once('a')\n")
+    project.write("tests/test_b.py", "import waiting\ndef test_b():\n    waiting.wait_for('gw0')\n    waiting.die_once('b')\n")
+    for name in "cdefgh":
+        project.write(f"tests/test_{name}.py", f"def test_{name}(): pass\n")
+    files = [f"tests/test_{name}.py" for name in "abcdefgh"]
+    result = project.run([project.popen(name) for name in "xy"], "--dist=" + mode, "--junitxml=report.xml", *files)
+    assert result.status == 0, result
+    assert cases(project) == {f"test_{name}": ["passed"] for name in "abcdefgh"}, result
+    assert re.search(r"8 passed.*2 rerun", result.out), result
+
+
 def test_each_platform_keeps_its_own_result(project):
     """No other worker could run it in its place."""
     write(project, once=1)
