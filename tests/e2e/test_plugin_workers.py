@@ -37,7 +37,7 @@ def project(tmp_path):
     (["popen//id"], "--tx=popen//id: id= has no value"),
     (["ssh//id=x"], "--tx=ssh//id=x: ssh= has no value"),
     (["popen//nice=high"], "--tx=popen//nice=high: nice=high is not a number"),
-    (["popen//python=a\nb\x1b//id"], "--tx=popen//python=a?b?//id: id= has no value"),
+    (["popen//python=a\nb\x1b//id"], "--tx=popen//python=a?b?//id: a character in it cannot be printed"),
     (["socket=node1"], "--tx=socket=node1: socket=HOST:PORT is needed, with a name or an IPv4 address"),
     (["socket=node1:http"], "--tx=socket=node1:http: socket=HOST:PORT is needed, with a name or an IPv4 address"),
     (["socket=::1:80"], "--tx=socket=::1:80: socket=HOST:PORT is needed, with a name or an IPv4 address"),
