@@ -159,7 +159,9 @@ class World:
                    str(descriptor), str(self.directory)]
         with open(log, "wb") as output:
             self._unshare = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                             pass_fds=[descriptor], start_new_session=not self._foreground)
+                                             pass_fds=[descriptor], start_new_session=not self._foreground,
+                                             # A terminal that goes takes us alone; the rest cleans up after us.
+                                             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         try:
             self.bridge.channel.hello()
         except (CloudnodesError, OSError):

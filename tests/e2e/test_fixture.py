@@ -439,6 +439,22 @@ def test_by_hand_on_a_terminal():
     os.close(master)
 
 
+def test_nothing_is_left_when_the_terminal_is_gone(tmp_path):
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, HERE / "cloudnodes.py", "--nodes", "1", "--", "sh", "-c", "echo up; sleep 1234"],
+                               stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                               env={**os.environ, "TMPDIR": str(tmp_path)},
+                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(slave)
+    seen = b""
+    while b"up" not in seen:
+        seen += os.read(master, 1000)
+    (directory,) = tmp_path.iterdir()
+    os.close(master)
+    assert process.wait(20) == -signal.SIGHUP
+    assert_gone(str(directory))
+
+
 def test_refusal_is_one_line_that_names_the_remedy(tmp_path):
     fake = tmp_path / "unshare"
     fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2; exit 1\n")
