@@ -196,7 +196,13 @@ class Results:
         self.mark(report, [("node", self.places[worker]), ("worker", worker)])
 
     def count(self, report, worker):
-        category = self.config.hook.pytest_report_teststatus(report=report, config=self.config)[0]
+        self.tally(report, worker, self.config.hook.pytest_report_teststatus(report=report, config=self.config)[0])
+
+    def count_collected(self, report, worker):
+        """A module of which this worker made something that others need not have made of it."""
+        self.tally(report, worker, "error" if report.failed else report.outcome)
+
+    def tally(self, report, worker, category):
         counts = self.workers[worker].counts
         self.tests.setdefault(self.places[worker], set()).add(report.nodeid)
         if category:
@@ -208,15 +214,6 @@ class Results:
         log = junit_log(self.config)
         if log is not None:
             self.mark_case(log, report, [("node", self.places[worker]), ("worker", worker)])
-
-    def count_collected(self, report, worker):
-        """A module of which this worker made something that others need not have made of it."""
-        category = "error" if report.failed else report.outcome
-        counts = self.workers[worker].counts
-        counts[category] = counts.get(category, 0) + 1
-        self.tests.setdefault(self.places[worker], set()).add(report.nodeid)
-        if report.failed:
-            self.troubles.setdefault(report.nodeid, {})[worker] = category
 
     def forget(self, report, worker, category):
         """The test is run again: this is not its result."""

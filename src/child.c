@@ -369,6 +369,27 @@ void child_end(struct child *child, int grace_ms)
     errno = saved;
 }
 
+void child_read_latest(int *fd, char *buf, size_t size, size_t *len)
+{
+    for (int turn = 0; *fd >= 0 && turn < 64; turn++) {
+        if (*len == size - 1) {
+            *len = size / 2;
+            memmove(buf, buf + size - 1 - *len, *len);
+            buf[*len] = '\0'; /* there may be nothing to read yet */
+        }
+        ssize_t n = read(*fd, buf + *len, size - 1 - *len);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            close(*fd);
+            *fd = -1;
+            return;
+        }
+        *len += (size_t)n;
+        buf[*len] = '\0';
+    }
+}
+
 int child_end_signal(const struct child *child)
 {
     return WIFSIGNALED(child->status) ? WTERMSIG(child->status) : 0;

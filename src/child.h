@@ -69,6 +69,10 @@ bool child_wait(struct child *child, int timeout_ms);
 void child_kill(const struct child *child, int sig);
 /* SIGTERM, up to grace_ms, then SIGKILL; reaps; closes the pipes.  Safe on a child never started. */
 void child_end(struct child *child, int grace_ms);
+/* Reads what is there from a pipe into buf, which keeps the latest bytes and a NUL behind its *len; at the end of the stream closes
+ * the pipe, and *fd becomes -1, which poll() passes over (SIGCHLD tells of the child's end).  A child that never stops
+ * talking is left for the next call. */
+void child_read_latest(int *fd, char *buf, size_t size, size_t *len);
 /* Exit status as a shell would have it: the code, or 128 + signal. */
 int child_exit_status(const struct child *child);
 /* The signal that has ended it, or 0. */

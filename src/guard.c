@@ -79,29 +79,6 @@ static void send_text(struct guard *guard)
     }
 }
 
-/* Reads what is there into a buffer that keeps the latest bytes; closes *fd at the end of the stream.  A
- * node that never stops talking is left for the next turn of the loop. */
-static void read_into(int *fd, char *buf, size_t *len)
-{
-    for (int turn = 0; *fd >= 0 && turn < 64; turn++) {
-        if (*len == GUARD_WORDS_MAX - 1) {
-            *len = GUARD_WORDS_MAX / 2;
-            memmove(buf, buf + GUARD_WORDS_MAX - 1 - *len, *len);
-            buf[*len] = '\0'; /* there may be nothing to read yet */
-        }
-        ssize_t n = read(*fd, buf + *len, GUARD_WORDS_MAX - 1 - *len);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0) {
-            close(*fd);
-            *fd = -1; /* poll() passes over it; SIGCHLD tells of the child's end */
-            return;
-        }
-        *len += (size_t)n;
-        buf[*len] = '\0';
-    }
-}
-
 void guard_beat(struct guard *guard)
 {
     static const char line[] = "alive\n"; /* a pipe takes all of it or nothing */
@@ -112,8 +89,8 @@ void guard_beat(struct guard *guard)
 void guard_turn(struct guard *guard)
 {
     send_text(guard);
-    read_into(&guard->child.out, guard->out, &guard->out_len);
-    read_into(&guard->child.err, guard->words, &guard->words_len);
+    child_read_latest(&guard->child.out, guard->out, sizeof guard->out, &guard->out_len);
+    child_read_latest(&guard->child.err, guard->words, sizeof guard->words, &guard->words_len);
 }
 
 nfds_t guard_poll(const struct guard *guard, struct pollfd fds[GUARD_FDS])
@@ -145,6 +122,6 @@ bool guard_ended(struct guard *guard)
 {
     if (guard->child.out >= 0 || !child_ended(&guard->child))
         return false;
-    read_into(&guard->child.err, guard->words, &guard->words_len);
+    child_read_latest(&guard->child.err, guard->words, sizeof guard->words, &guard->words_len);
     return true;
 }

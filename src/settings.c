@@ -169,26 +169,10 @@ struct settings_query *settings_ask(const struct settings_params *params, struct
     return NULL;
 }
 
-/* Keeps the latest words; a full pipe would stop the child. */
+/* A full pipe would stop the child. */
 static void read_words(struct settings_query *q)
 {
-    while (q->child.out >= 0) {
-        if (q->words_len == WORDS_MAX - 1) {
-            q->words_len = WORDS_MAX / 2;
-            memmove(q->words, q->words + WORDS_MAX - 1 - q->words_len, q->words_len);
-            q->words[q->words_len] = '\0';
-        }
-        ssize_t n = read(q->child.out, q->words + q->words_len, WORDS_MAX - 1 - q->words_len);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0) {
-            close(q->child.out);
-            q->child.out = -1;
-            return;
-        }
-        q->words_len += (size_t)n;
-        q->words[q->words_len] = '\0';
-    }
+    child_read_latest(&q->child.out, q->words, sizeof q->words, &q->words_len);
 }
 
 bool settings_answered(struct settings_query *q)
