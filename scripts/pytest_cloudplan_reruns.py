@@ -39,6 +39,18 @@ def only_to_those_who_collected(scheduler):
     scheduler._reschedule = reschedule_later
 
 
+def nothing_from_those_sent_home(scheduler):
+    """A successor that is ready when the last tests are running is told to end at once, and not added.  Where another worker is
+    lost then the run goes on, and what that successor has collected meanwhile would end it in an AssertionError."""
+    add_node_collection = scheduler.add_node_collection
+
+    def add_unless_sent_home(node, collection):
+        if node in scheduler.nodes or not node.shutting_down:
+            add_node_collection(node, collection)
+
+    scheduler.add_node_collection = add_unless_sent_home
+
+
 class Reruns:
     def __init__(self, config, say, results):
         self.config = config
@@ -61,7 +73,9 @@ class Reruns:
     @pytest.hookimpl(hookwrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self):
         outcome = yield
-        only_to_those_who_collected(outcome.get_result())
+        scheduler = outcome.get_result()
+        only_to_those_who_collected(scheduler)
+        nothing_from_those_sent_home(scheduler)
 
     # Before xdist looks for the test that was hit.
     @pytest.hookimpl(tryfirst=True, optionalhook=True)

@@ -172,6 +172,58 @@ def pytest_collection(session):
     assert re.search(r"8 passed.*2 rerun", result.out), result
 
 
+# What comes back from the first lost worker is run last; of that, the last one.
+@pytest.mark.parametrize("mode, last", [("load", "test_b"), ("loadscope", "test_c"), ("loadfile", "test_c")])
+def test_the_last_test_s_worker_is_lost_when_a_successor_was_sent_home(project, mode, last):
+    """The successor of the first lost worker is ready when the last test runs: it is told to end, and collects still."""
+    counts = project.tmp / "counts"
+    counts.mkdir()
+    project.write("tests/waiting.py", WAITING.format(counts=str(counts)))
+    # A worker's id; the controller has none: what it says is what it has heard of.
+    project.write("tests/conftest.py", f"""
+from waiting import HERE, wait_for
+
+def pytest_configure(config):
+    global worker
+    worker = getattr(config, "workerinput", {{}}).get("workerid")
+
+def pytest_sessionstart(session):
+    if worker == "gw0":
+        wait_for("the last begins")
+
+def pytest_collection(session):
+    if worker == "gw0":
+        wait_for("gw1 collects")
+    elif worker == "gw1":
+        (HERE / "gw1 collects").touch()
+        wait_for("gw0 has collected")
+
+def pytest_xdist_node_collection_finished(node):
+    (HERE / (node.gateway.id + " has collected")).touch()
+
+def pytest_testnodedown(node, error):
+    (HERE / "one is lost").touch()
+
+def pytest_testnodeready(node):
+    (HERE / (node.gateway.id + " is ready")).touch()
+
+def pytest_runtest_logstart(nodeid):
+    if worker is None and nodeid.endswith("{last}") and (HERE / "one is lost").exists():
+        (HERE / "the last begins").touch()
+""")
+    bodies = {f"test_{name}": "pass" for name in "bcefgh"}
+    bodies["test_a"] = "waiting.die_once('a')"
+    bodies["test_d"] = "waiting.wait_for('one is lost')"
+    bodies[last] = "waiting.wait_for('gw0 is ready'); waiting.die_once('last')"
+    for name, body in bodies.items():
+        project.write(f"tests/{name}.py", f"import waiting\ndef {name}(): {body}\n")
+    files = [f"tests/{name}.py" for name in sorted(bodies)]
+    result = project.run([project.popen(name) for name in "xy"], "--dist=" + mode, "--junitxml=report.xml", *files)
+    assert result.status == 0, result
+    assert cases(project) == {name: ["passed"] for name in bodies}, result
+    assert re.search(r"8 passed.*2 rerun", result.out), result
+
+
 def test_each_platform_keeps_its_own_result(project):
     """No other worker could run it in its place."""
     write(project, once=1)
