@@ -10,7 +10,8 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * all workers start at once, and one that does not start costs itself alone, not the run
   (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
-* a worker that cannot even collect costs itself alone, and a run that ends before all tests were run is no success;
+* a worker that is lost is replaced where that makes sense, and never where a node would be overloaded
+  (pytest_cloudplan_losses.py); a run that ends before all tests were run is no success;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
 * what failed can be told by node (pytest_cloudplan_results.py);
 * a module that is broken or skipped counts once, not once for every worker (pytest_cloudplan_collect.py);
@@ -34,13 +35,13 @@ from pytest_cloudplan_coverage import Coverage
 from pytest_cloudplan_gateways import (
     STATUS_UNAVAILABLE,
     Gateways,
-    StartError,
     check_all,
     has_copy,
     mark,
     place,
     startable,
 )
+from pytest_cloudplan_losses import Losses
 from pytest_cloudplan_results import Results, last_line, write_line
 from pytest_cloudplan_reruns import Reruns
 
@@ -138,8 +139,9 @@ def pytest_cmdline_main(config):
             if option.maxprocesses:
                 local = min(local, option.maxprocesses)
             option.tx = option.tx + ["popen"] * local
-        # xdist's own default is to restart for ever.
-        if option.maxworkerrestart is None:
+        # xdist's own default is to restart for ever.  Ours does not count losses that a test pays for.
+        config.cloudplan_limits_restarts = option.maxworkerrestart is None
+        if config.cloudplan_limits_restarts:
             option.maxworkerrestart = str(max(4, len(option.tx)))
     yield
 
@@ -179,7 +181,6 @@ class Controller:
         self.unheard = set()  # ids of first workers that were not ready yet
         self.any_ready = False
         self.collected = set()  # ids of workers that have collected the tests
-        self.failure = None  # StartError: why the worker that went last would fail again
         self.any_usage_error = False
 
     def say(self, text):
@@ -218,12 +219,12 @@ class Controller:
         manager.roots = []  # nothing to copy
         group = getattr(manager, "group", None)
         if hasattr(group, "makegateway"):
-            # What one worker of --dist=each did not do, no other can do for it.
-            each = config.option.dist == "each" and hasattr(session, "_clone_node")
-            self.gateways = Gateways(group, self.say, self.coverage.order, may_move=not each)
+            self.gateways = Gateways(group, self.say, self.coverage.order)
             if hasattr(session, "_clone_node"):
-                self.bear_losses(session, each)
+                losses = Losses(session, self.gateways, self.results, self.say, config.option.dist == "each")
+                config.pluginmanager.register(losses, "cloudplan-losses")
             self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)
+            self.gateways.planned = list(specs)
 
     def leave_out(self, failed, config, specs):
         """Takes those that failed, and those that would go through them, out of the lists."""
@@ -251,41 +252,6 @@ class Controller:
         if not specs:
             pytest.exit("cloudplan: no worker could be started", STATUS_UNAVAILABLE)
 
-    def bear_losses(self, session, each):
-        """A worker that cannot be replaced is lost alone.  xdist's scheduler would wait for its collection, or with
-        --dist=each for its tests, for ever; one that fails in the same way each time it is replaced would use up
-        all restarts."""
-        clone = session._clone_node
-
-        def clone_or_leave(node):
-            failure, self.failure = self.failure, None
-            if failure is None or not hasattr(session.sched, "numnodes"):
-                try:
-                    return clone(node)
-                except StartError as error:
-                    failure = error
-            node.gateway.spec.id = node.gateway.id  # xdist's line of states is by id
-            self.leave(session, node, failure, each)
-            return None
-
-        session._clone_node = clone_or_leave
-
-    def leave(self, session, node, failure, each):
-        scheduler = session.sched
-        left = len(getattr(scheduler, "_removed2pending", {}).pop(node, ()))
-        waits = not scheduler.collection_is_completed
-        if waits:
-            getattr(scheduler, "node2collection", {}).pop(node, None)
-            scheduler.numnodes -= 1
-        if not scheduler.numnodes or not (each or getattr(session, "_active_nodes", set()) - {node}):
-            pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
-        if waits:
-            if each and len(scheduler.node2collection) >= scheduler.numnodes:
-                scheduler.collection_is_completed = True
-            if scheduler.collection_is_completed:
-                scheduler.schedule()
-        self.results.lost(failure, left)
-
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_newgateway(self, gateway):
         self.copied = has_copy(gateway.spec)
@@ -307,11 +273,6 @@ class Controller:
             if not self.unheard:
                 reason = last_line(error)
                 pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
-        # What xdist was told in words of its own, "Not properly terminated", may be different the next time; an
-        # exception on the far side will not.
-        self.failure = None
-        if error and not isinstance(error, str) and node.gateway.id not in self.collected:
-            self.failure = StartError("ended before it could run a test: " + last_line(error))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):

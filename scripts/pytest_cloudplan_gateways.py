@@ -175,11 +175,11 @@ class StartError(Exception):
 class Gateways:
     """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
 
-    def __init__(self, group, say, coverage=lambda spec: None, may_move=True):
+    def __init__(self, group, say, coverage=lambda spec: None):
         self.group = group
         self.say = say
         self.coverage = coverage  # what the worker of a spec is told of it
-        self.may_move = may_move  # whether a worker may be replaced on another host
+        self.planned = []  # the specs of all that were started at first
         self.plugin = plugin_source()
         self.ready = {}  # spec.id: gateway
         self.prepared = set()  # ids
@@ -355,38 +355,27 @@ class Gateways:
             return True
 
     def makegateway(self, spec=None):
-        """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker
-        that died; where its host died with it, on another host."""
+        """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker that died;
+        StartError where its host died with it."""
         if spec is None or not startable(spec):
             return self.group_makegateway(spec)
         if spec.id in self.ready:
             return self.ready.pop(spec.id)
-        try:
-            if self.is_lost(spec):
-                raise StartError("its connection is lost")
-            return self.start(spec)
-        except StartError as error:
-            failure = error
-        if not self.may_move:
-            raise failure
-        return self.move(spec, failure)
+        if self.is_lost(spec):
+            raise StartError("its connection is lost")
+        return self.start_with_patience(spec)
 
-    def move(self, spec, failure):
-        """A gateway where another worker lives.  A socket server has room for one only."""
-        living = [gateway.spec for gateway in self.group
-                  if gateway.hasreceiver() and startable(gateway.spec) and not gateway.spec.socket]
-        for name, _ in reversed(Counter(map(place, living)).most_common()):
-            if name == place(spec):
+    def room_beside(self, running, but):
+        """Specs of further workers, the most room first, on nodes on which fewer run than were planned, but for that of the
+        spec `but`. running: the specs of those that do. A socket server has room for one only."""
+        taken = Counter(map(place, running))
+        planned = Counter(map(place, self.planned))
+        patterns = {place(spec): spec for spec in self.planned if startable(spec) and not spec.socket}
+        for name in sorted(patterns, key=lambda name: taken[name] - planned[name]):
+            if name == place(but) or taken[name] >= planned[name] or self.is_lost(patterns[name]):
                 continue
-            other = copy.copy(next(living_spec for living_spec in living if place(living_spec) == name))
-            other.id = spec.id
-            try:
-                if self.is_lost(other):
-                    continue
-                gateway = self.start(other)
-            except StartError:
-                continue
-            self.say("%s could not be replaced where it ran (%s); its successor runs on %s" % (
-                spec.ssh or spec.socket or "a local worker", failure, other.ssh or "this machine"))
-            return gateway
-        pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
+            # Those that have ended keep their Python, and its memory, until they are told.
+            for gateway in list(self.group):
+                if place(gateway.spec) == name and not any(gateway.spec is spec for spec in running):
+                    gateway.exit()
+            yield copy.copy(patterns[name])

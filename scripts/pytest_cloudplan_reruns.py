@@ -4,6 +4,9 @@ xdist reports such a test as failed.  Mostly it is the node that went, or the ke
 test is another worker's to finish: the report becomes a "rerun", which fails nothing and is shown as R.  A test
 that is hit a second time is what ended its worker: that is its result, and it is not run a third time.
 
+xdist names the first test that the worker had been given, begun or not.  One that had not begun is run elsewhere without
+a word, but once only: a test may take its machine down before anybody hears of its beginning.
+
 Each test keeps exactly one final result: what a worker had said of a test that it did not finish is forgotten
 when the test runs again.
 
@@ -14,41 +17,22 @@ nobody else who could run it, and the test stays failed.
 import pytest
 
 from pytest_cloudplan_results import junit_log
-
-
-def scope_work(scheduler, node):
-    """The tests of a worker by the loadscope family's books: {scope: {node id: whether it is done}}."""
-    return getattr(scheduler, "assigned_work", {}).get(node, {})
+from pytest_cloudplan_scheduling import give_back, give_nothing_to_the_dead, scope_work
 
 
 def first_left(work):
     return next((nodeid for unit in work.values() for nodeid, done in unit.items() if not done), None)
 
 
-def only_to_those_who_collected(scheduler):
-    """When a worker is lost the loadscope family deals out its tests to all others: also to one that is there already and has
-    not told yet what it has collected.  That ends the run in a KeyError; it gets its part when it has told."""
-    reschedule = getattr(scheduler, "_reschedule", None)
-    if reschedule is None or not hasattr(scheduler, "registered_collections") or not hasattr(scheduler, "workqueue"):
-        return
-
-    def reschedule_later(node):
-        if node in scheduler.registered_collections or not scheduler.workqueue:
-            reschedule(node)
-
-    scheduler._reschedule = reschedule_later
+def mark_done(work, nodeid):
+    next(unit for unit in work.values() if nodeid in unit)[nodeid] = True
 
 
-def nothing_from_those_sent_home(scheduler):
-    """A successor that is ready when the last tests are running is told to end at once, and not added.  Where another worker is
-    lost then the run goes on, and what that successor has collected meanwhile would end it in an AssertionError."""
-    add_node_collection = scheduler.add_node_collection
-
-    def add_unless_sent_home(node, collection):
-        if node in scheduler.nodes or not node.shutting_down:
-            add_node_collection(node, collection)
-
-    scheduler.add_node_collection = add_unless_sent_home
+def put_last(scheduler, nodeid):
+    """Where nobody has taken it at once, the successor would: on a node where no test can be run that would be its second hit."""
+    pending = getattr(scheduler, "pending", None)
+    if pending and pending[0] == scheduler.collection.index(nodeid):
+        pending.append(pending.pop(0))
 
 
 class Reruns:
@@ -59,7 +43,10 @@ class Reruns:
         self.hits = {}  # node id: how often its worker was lost
         self.unfinished = {}  # (worker, node id): reports of a test whose teardown has not been reported
         self.judged = None  # the node id that we report ourselves
-        self.spared = False  # the test that xdist names next had not begun
+        self.spared = False  # the test that xdist names next is not the one that was hit
+        self.running = {}  # worker: the test that it began last
+        self.finished = {}  # worker: the test of which it has told the result last; xdist is told a little later
+        self.passed_on = set()  # tests that were the next of a lost worker
 
     @property
     def session(self):
@@ -72,10 +59,32 @@ class Reruns:
 
     @pytest.hookimpl(hookwrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self):
-        outcome = yield
-        scheduler = outcome.get_result()
-        only_to_those_who_collected(scheduler)
-        nothing_from_those_sent_home(scheduler)
+        yield
+        self.note_beginnings()
+
+    def note_beginnings(self):
+        """The hook pytest_runtest_logstart does not tell which worker it is."""
+        logstart = getattr(self.session, "worker_logstart", None)
+        if logstart is None:
+            return
+
+        def note_and_log(node, nodeid, location):
+            self.running[node] = nodeid
+            logstart(node=node, nodeid=nodeid, location=location)
+
+        self.session.worker_logstart = note_and_log
+
+    def had_begun(self, node, nodeid):
+        return self.running.get(node) == nodeid or self.test_of(node, nodeid) in self.passed_on
+
+    def test_of(self, node, nodeid):
+        """With --dist=each every worker has its own."""
+        each = self.config.option.dist == "each"
+        return nodeid, self.results.workers[node.gateway.id].first if each else None
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_testnodeready(self, node):
+        give_nothing_to_the_dead(node)
 
     # Before xdist looks for the test that was hit.
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
@@ -85,9 +94,12 @@ class Reruns:
             return
         work = scope_work(getattr(self.session, "sched", None), node)
         hit = first_left(work)
-        if self.hits.get(hit):
+        if hit is not None and hit == self.finished.get(node):
+            mark_done(work, hit)
+            hit = first_left(work)
+        if self.hits.get(hit) and self.had_begun(node, hit):
             # Left to itself it would be run for ever.
-            next(unit for unit in work.values() if hit in unit)[hit] = True
+            mark_done(work, hit)
             self.judged = hit
             self.session.handle_crashitem(hit, node)
             self.judged = None
@@ -98,21 +110,34 @@ class Reruns:
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_handlecrashitem(self, crashitem, report, sched):
-        if self.spared and crashitem != self.judged:
+        if (self.spared and crashitem != self.judged) or crashitem == self.finished.get(report.node):
             report.outcome = "spared"
             return
-        self.hits[crashitem] = self.hits.get(crashitem, 0) + 1
-        if crashitem == self.judged or self.hits[crashitem] > 1 or not self.may_restart():
+        if getattr(self.config, "cloudplan_limits_restarts", False):
+            # Each test bears a few at most, and then has a result: the others shall have theirs, too.
+            self.session._failed_nodes_count -= 1
+        begun = self.had_begun(report.node, crashitem)
+        if begun:
+            self.hits[crashitem] = self.hits.get(crashitem, 0) + 1
+        if crashitem == self.judged or self.hits.get(crashitem, 0) > 1 or not self.may_restart():
             return
         if self.config.option.dist == "each":
+            if not begun and give_back(sched, report.node, crashitem):
+                self.passed_on.add(self.test_of(report.node, crashitem))
+                report.outcome = "spared"
             return
         if not hasattr(sched, "workqueue"):
             try:
                 sched.mark_test_pending(crashitem)
             except NotImplementedError:  # a scheduler of the project's own
                 return
+            put_last(sched, crashitem)
         # Where the last tests were running already, pytest-xdist before 3.0 lets no successor begin anything.
         self.session.shuttingdown = False
+        if not begun:
+            self.passed_on.add(self.test_of(report.node, crashitem))
+            report.outcome = "spared"
+            return
         report.outcome = "rerun"
         self.forget(report.node, crashitem)
         worker = report.node.gateway.id
@@ -130,7 +155,10 @@ class Reruns:
         if report.outcome in ("rerun", "spared"):
             self.forget_junit(node, report.nodeid, [])  # LogXML has begun a test case to note its duration
         elif report.when == "teardown":
-            self.unfinished.pop(key, None)
+            reports = self.unfinished.pop(key, ())
+            # Not so for an attempt that pytest-rerunfailures repeats.
+            if reports and (reports[-1].when == "call" or not reports[-1].passed):
+                self.finished[node] = report.nodeid
         elif report.when in ("setup", "call"):
             self.unfinished.setdefault(key, []).append(report)
 

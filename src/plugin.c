@@ -22,6 +22,8 @@ int plugin_write(const char *rundir, struct error *err)
         {"pytest_cloudplan_controller.py", pytest_cloudplan_controller_py, pytest_cloudplan_controller_py_len},
         {"pytest_cloudplan_coverage.py", pytest_cloudplan_coverage_py, pytest_cloudplan_coverage_py_len},
         {"pytest_cloudplan_gateways.py", pytest_cloudplan_gateways_py, pytest_cloudplan_gateways_py_len},
+        {"pytest_cloudplan_losses.py", pytest_cloudplan_losses_py, pytest_cloudplan_losses_py_len},
+        {"pytest_cloudplan_scheduling.py", pytest_cloudplan_scheduling_py, pytest_cloudplan_scheduling_py_len},
         {"pytest_cloudplan_reruns.py", pytest_cloudplan_reruns_py, pytest_cloudplan_reruns_py_len},
         {"pytest_cloudplan_results.py", pytest_cloudplan_results_py, pytest_cloudplan_results_py_len},
         {"pytest_cloudplan_settings.py", pytest_cloudplan_settings_py, pytest_cloudplan_settings_py_len},

@@ -213,7 +213,7 @@ def test_n(n):
 
 
 def test_crash_of_a_socket_worker(project):
-    """Its server is gone with it: the successor runs on a node that lives."""
+    """Its server is gone with it, and the other node has as many workers as it was planned for."""
     project.write("tests/test_x.py", CRASH.replace("n == 5", "os.getcwd().endswith('/there')"))
     with server(project.copy("there")) as address:
         run = project.run([f"socket={address}//chdir={project.tmp}/there", project.ssh("a")], "tests")
@@ -221,7 +221,7 @@ def test_crash_of_a_socket_worker(project):
     assert run.counts() == {"passed": 12, "rerun": 1}
     # Refused or reset, as the server's end goes.
     assert [line for line in run.lines if re.fullmatch(
-        rf"cloudplan: {address} could not be replaced where it ran \(.+\); its successor runs on ci@a", line)], run
+        rf"cloudplan: gw\d on {address} is lost \(.+\)", line)], run
 
 
 # What a worker finds
