@@ -218,6 +218,9 @@ guard_main() {
     # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
     trap '' HUP PIPE TERM INT USR1
     unset CDPATH
+    # As in scripts/node-facts.sh: what the login lacks, the script would lack, too.
+    PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+    export PATH
     [ "$CLOUDPLAN_SLOT" = none ] || cd || return 1
     if ! guard_directory; then
         guard_say "$guard_reason"
