@@ -392,8 +392,7 @@ int masters_prepare(struct masters *ms, int timeout_ms, struct error *err)
         .line = prepare_line,
         .answer = prepare_answer,
     };
-    /* One that has broken since the sync: nothing is half done there yet. */
-    return masters_reopen(ms, err) ? -1 : masters_ask(ms, &question, err);
+    return masters_ask(ms, &question, err);
 }
 
 const char *masters_ssh_config(const struct masters *ms)

@@ -109,8 +109,9 @@ static int copy(struct run *run, struct error *err)
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
     report_copied(run->report);
-    if (result == 0 && (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&
-        node_list_ready(&run->list) == 0) {
+    /* One that has broken since the sync: nothing is half done there yet, and without its guard nothing holds the lease. */
+    if (result == 0 && (result = masters_reopen(run->masters, err)) == 0 &&
+        (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 && node_list_ready(&run->list) == 0) {
         struct error why = ERROR_INIT;
         node_list_unusable(&run->list, &why);
         result = error_set(err, STATUS_SYNC, "the copy could not be prepared on any node; %s", why.text);

@@ -381,6 +381,34 @@ def test_a_connection_that_breaks_during_the_sync_is_tried_again(make_site):
     assert (node.home / "pytest_ci_project/blob").read_text() == (site.project / "blob").read_text()
 
 
+# Its master is gone when the copy is done: all have ended as soon as this has.
+RSYNC_THEN_KILL = """\
+#!/bin/sh
+/usr/bin/rsync "$@"
+status=$?
+for process in /proc/[0-9]*; do
+    if tr '\\0' ' ' <$process/cmdline | grep -q '^ssh .* -M -T '; then
+        kill -9 ${process#/proc/}
+        while [ -n "$(tr -d '\\0' <$process/cmdline)" ]; do :; done
+    fi
+done 2>/dev/null
+exit $status
+"""
+
+
+def test_a_connection_that_breaks_after_the_sync(make_site):
+    """Without a word: nothing is asked of its guard any more."""
+    site = make_site(nodes=1)
+    site.write({"test_a.py": LEASED})
+    program = site.world.home / "bin/rsync"
+    program.parent.mkdir()
+    program.write_text(RSYNC_THEN_KILL)
+    program.chmod(0o755)
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", env={"PATH": "/home/ci/bin:/usr/bin:/bin"})
+    assert result.returncode == 0, result
+    site.assert_nothing_left()
+
+
 # Signals, and what is left.
 
 SLOW = {"test_slow.py": """\
