@@ -29,7 +29,7 @@
 # cloudplan is stopped, six beats without a line are the end.
 #
 # Three processes: this one waits, and cleans up; a child reads; a child of that one counts beats, and kills it
-# when they are six.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
+# when they are six.  Where this one is killed the reader cleans up in its place.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
 # shellcheck shell=sh
 
 guard_say() {
@@ -103,17 +103,18 @@ guard_directory() {
 }
 
 # Pids of this user's processes that belong to the run: those that came over this very
-# connection (sshd puts it into their environment), and those that the run's id marks; not this script.
+# connection (sshd puts it into their environment), and those that the run's id marks; not this script, of which
+# $guard_me asks.
 guard_pids() {
     for guard_proc in /proc/[0-9]*; do
         guard_pid=${guard_proc#/proc/}
-        if [ "$guard_pid" = "$$" ] || [ "$guard_pid" = "$PPID" ] || [ ! -O "$guard_proc/environ" ]; then
+        if [ "$guard_pid" = "$$" ] || [ "$guard_pid" = "$guard_me" ] || [ "$guard_pid" = "$PPID" ] || [ ! -O "$guard_proc/environ" ]; then
             continue
         fi
         if tr '\0' '\n' <"$guard_proc/environ" 2>/dev/null |
             grep -qxF -e "SSH_CONNECTION=$SSH_CONNECTION" -e "CLOUDPLAN_RUN=$CLOUDPLAN_RUN"; then
             # A shell of this very script (a subshell, the pipe above) is gone by itself.
-            read -r _ _ _ guard_parent _ <"$guard_proc/stat" 2>/dev/null && [ "$guard_parent" != "$$" ] &&
+            read -r _ _ _ guard_parent _ <"$guard_proc/stat" 2>/dev/null && [ "$guard_parent" != "$guard_me" ] &&
                 echo "$guard_pid"
         fi
     done
@@ -165,15 +166,18 @@ guard_prepare() { # EGG...
 }
 
 # Kills the reader when there were six beats without a signal from it.  Not by a sleep in the foreground, which would
-# be left behind.
+# be left behind.  In steps of a few seconds, to end soon where the reader has been killed.
 guard_count() { # PID
     exec </dev/null 3>&-
+    guard_step=${CLOUDPLAN_BEAT:-15}
+    guard_limit=$((6 * guard_step))
+    [ "$guard_step" -le 5 ] || guard_step=5
     guard_silence=0
     guard_sleep=
     trap 'guard_silence=0' USR1
     trap 'kill "$guard_sleep"; exit' TERM
-    while [ "$guard_silence" -lt 6 ]; do
-        sleep "${CLOUDPLAN_BEAT:-15}" &
+    while [ "$guard_silence" -lt "$guard_limit" ]; do
+        sleep "$guard_step" &
         guard_sleep=$!
         until
             wait "$guard_sleep"
@@ -181,7 +185,8 @@ guard_count() { # PID
         do
             :
         done
-        guard_silence=$((guard_silence + 1))
+        guard_is_child "$1" $$ || [ -d "/proc/$1" ] || exit
+        guard_silence=$((guard_silence + guard_step))
     done
     ! guard_is_child "$1" $$ || kill -s KILL "$1"
 }
@@ -211,6 +216,12 @@ guard_read() { # EGG...
     done
     kill "$guard_counter"
     [ -z "$guard_job" ] || ! guard_is_child "$guard_job" "$guard_self" || kill "$guard_job"
+    # Killed, the other one cannot clean up.
+    if ! guard_is_child "$guard_self" $$; then
+        guard_me=$guard_self
+        guard_end
+        lease_drop
+    fi
 }
 
 guard_main() {
@@ -218,6 +229,7 @@ guard_main() {
     # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
     trap '' HUP PIPE TERM INT USR1
     unset CDPATH
+    guard_me=$$
     # As in scripts/node-facts.sh: what the login lacks, the script would lack, too.
     PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
     export PATH

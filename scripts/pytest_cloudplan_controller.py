@@ -282,7 +282,10 @@ class Controller:
         scheduler = getattr(self.config.pluginmanager.getplugin("dsession"), "sched", None)
         return getattr(scheduler, "collection_is_completed", True) and not getattr(scheduler, "has_pending", False)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self):
+        if signal.getsignal(signal.SIGTERM) is _interrupt:  # all has been reported
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self.gateways is not None:
             self.gateways.stderr.end()
 

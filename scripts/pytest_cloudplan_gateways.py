@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import execnet
 import pytest
@@ -29,6 +30,7 @@ START_SECONDS = 60  # for one worker, from its ssh to its answer
 WORKERS_MAX = 10000  # of one --tx: more is a slip of the finger
 RETRY_PAUSES = (0.3, 0.6, 1.2, 2.4)  # seconds, at least
 UNREACHED = "ssh could not reach it"
+CONNECTION_LOST = "its connection is lost"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
 RUN_ID = os.environ.get("CLOUDPLAN_CONTROLLER", "")  # stays there: by it this machine's own processes are known as the run's
 MARK = "env CLOUDPLAN_RUN=%s " % RUN_ID
@@ -328,6 +330,14 @@ class Gateways:
             threading.Thread(target=work, daemon=True).start()
         for _ in specs:
             done.get()
+        # Where a master is gone its guard is, too: ssh has connected anew, and what runs there would outlive the run.
+        hosts = {spec.ssh: spec for spec in specs if spec.id in self.ready and spec.ssh}
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            lost = {host for host, is_lost in zip(hosts, pool.map(self.is_lost, hosts.values())) if is_lost}
+        for spec in specs:
+            if spec.ssh in lost and spec.id in self.ready:
+                self.ready.pop(spec.id).exit()
+                failures[id(spec)] = CONNECTION_LOST
         return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
 
     def prepare_late(self, gateway):
@@ -362,8 +372,12 @@ class Gateways:
         if spec.id in self.ready:
             return self.ready.pop(spec.id)
         if self.is_lost(spec):
-            raise StartError("its connection is lost")
-        return self.start_with_patience(spec)
+            raise StartError(CONNECTION_LOST)
+        gateway = self.start_with_patience(spec)
+        if self.is_lost(spec):
+            gateway.exit()
+            raise StartError(CONNECTION_LOST)
+        return gateway
 
     def room_beside(self, running, but):
         """Specs of further workers, the most room first, on nodes on which fewer run than were planned, but for that of the

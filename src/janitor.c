@@ -35,8 +35,12 @@ int janitor_start(struct child *janitor, const char *dir, const char *run_id, st
     return child_start(janitor, &spec, err);
 }
 
-void janitor_end(struct child *janitor)
+void janitor_end(struct child *janitor, const char *dir, const char *run_id)
 {
+    struct error err = ERROR_INIT;
+    /* It was killed: another one finds the end of its input at once. */
+    if (dir && child_ended(janitor))
+        (void)janitor_start(janitor, dir, run_id, &err);
     if (janitor->in >= 0) {
         close(janitor->in);
         janitor->in = -1;

@@ -273,7 +273,7 @@ void stages_clear(struct run *run)
     watch_destroy(run->watch);
     rsync_places_clear(&run->watched);
     rundir_remove(run->rundir);
-    janitor_end(&run->janitor);
+    janitor_end(&run->janitor, run->rundir, run->id);
     free(run->rundir);
     free(run->failed);
     strings_free(run->eggs);

@@ -44,6 +44,9 @@ int tool_check(const char *name, const char *option, const char *begins, unsigne
         return error_set(err, why.status, "%s", why.text);
     if (fit == FITS)
         return 0;
+    if (!started && status > STATUS_SIGNAL)
+        return error_set(err, STATUS_SYSTEM, "%s %s was ended by signal %d (%s)", name, option, status - STATUS_SIGNAL,
+                         strsignal(status - STATUS_SIGNAL));
     return error_set(err, STATUS_TOOL, "%s: %s; %s", name,
                      started      ? "not found"
                      : fit == OLD ? "too old"

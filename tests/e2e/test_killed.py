@@ -119,8 +119,53 @@ def test_a_control_master_is_killed(site, places):
     assert running.returncode == 0 and re.search(r"60 passed, [12] rerun", out), (out, err)
 
 
+# The engine is python3, started when all masters are open.
+PYTHON = """\
+#!/bin/sh
+for process in /proc/[0-9]*; do
+    if tr '\\0' ' ' <$process/cmdline | grep -q '^ssh .* -M .*10[.]0[.]120[.]1 '; then
+        kill -9 ${process#/proc/}
+    fi
+done 2>/dev/null
+exec /usr/bin/python3 "$@"
+"""
+
+
+def test_a_control_master_is_killed_before_there_are_workers(site, places):
+    """They would come over connections of their own, and nothing there would clean up after them."""
+    site.write({"test_it.py": SUITE % 0.1})
+    program = site.world.home / "killing/python3"
+    program.parent.mkdir()
+    program.write_text(PYTHON)
+    program.chmod(0o755)
+    running = site.popen("run", "--cloud-max-processes=2", "--", "-q", nodes=places[:2],
+                         env={"PATH": "/home/ci/killing:/usr/bin:/bin"})
+    out, err = finish(site, running)
+    assert running.returncode == 0 and "8 passed" in out, (out, err)
+    assert re.search(r"10\.0\.120\.1_0 and 1 more did not start: (its connection is lost|ssh could not reach it)", out), (out, err)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["itself", "reader", "counter"])
+def test_a_guard_is_killed(site, places, which):
+    """On a node, where the kernel needs memory: what is left of it cleans up."""
+    running = start(site, places[:1], 1000)
+    pid = pids(site.nodes[0], r"^/bin/sh -s \d+$")[which]
+    site.nodes[0].channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    running.send_signal(signal.SIGTERM)
+    finish(site, running)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["itself", "reader", "counter"])
+def test_the_guard_of_this_machine_is_killed(site, which):
+    running = start(site, [":"], 0.3)
+    pid = pids(site.world.controller, "^/bin/sh -s none$")[which]
+    site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    out, err = finish(site, running)
+    assert running.returncode == 0 and "8 passed" in out, (out, err)
+
+
 def test_the_janitor_is_killed(site, places):
-    running = start(site, places[:2], 0.3)
+    running = start(site, places, 0.3)
     kill(site, "cloudplan-janitor")
     out, err = finish(site, running)
     assert running.returncode == 0 and "8 passed" in out, (out, err)

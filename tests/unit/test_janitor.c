@@ -120,7 +120,7 @@ static void test_stays(void **state)
     kill(janitor.pid, SIGINT);
     assert_false(child_wait(&janitor, 200));
     assert_true(is_there(dir));
-    janitor_end(&janitor);
+    janitor_end(&janitor, dir, RUN);
     assert_false(is_there(dir));
     assert_kept();
     assert_int_equal(child_exit_status(&janitor), 0);
@@ -149,7 +149,7 @@ static void test_ends_the_run_s(void **state)
     while (read(children[1].out, &byte, 1) != 1 && clock_ms() < end)
         usleep(10000);
     assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
-    janitor_end(&janitor);
+    janitor_end(&janitor, dir, RUN);
     assert_true(child_wait(&children[0], DEADLINE_MS) && child_end_signal(&children[0]) == SIGTERM);
     assert_true(child_wait(&children[1], DEADLINE_MS) && child_end_signal(&children[1]) == SIGKILL);
     assert_false(child_ended(&children[2]));
@@ -158,18 +158,39 @@ static void test_ends_the_run_s(void **state)
     assert_false(is_there(dir));
 }
 
+/* Another one does its work. */
+static void test_killed(void **state)
+{
+    (void)state;
+    static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL};
+    static const char *const argv[] = {"sleep", "1000", NULL};
+    const struct child_spec spec = {.argv = argv, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL};
+    struct child child, janitor = CHILD_INIT;
+    struct error err = ERROR_INIT;
+    if (access("/proc/self/environ", R_OK))
+        skip();
+    assert_int_equal(child_start(&child, &spec, &err), 0);
+    assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
+    kill(janitor.pid, SIGKILL);
+    assert_true(child_wait(&janitor, DEADLINE_MS));
+    janitor_end(&janitor, dir, RUN);
+    assert_true(child_wait(&child, DEADLINE_MS) && child_end_signal(&child) == SIGTERM);
+    assert_false(is_there(dir));
+    assert_kept();
+}
+
 static void test_never_started(void **state)
 {
     (void)state;
     struct child janitor = CHILD_INIT;
-    janitor_end(&janitor);
+    janitor_end(&janitor, NULL, RUN);
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
         int result = janitor_start(&janitor, "/nonexistent/x", RUN, &err);
         assert_int_equal(result, alloc_has_failed() ? -1 : 0);
         alloc_fail_at(0);
-        janitor_end(&janitor);
+        janitor_end(&janitor, NULL, RUN);
     }
 }
 
@@ -178,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_after_kill, make, clear),
         cmocka_unit_test_setup_teardown(test_stays, make, clear),
+        cmocka_unit_test_setup_teardown(test_killed, make, clear),
         cmocka_unit_test_setup_teardown(test_ends_the_run_s, make, clear),
         cmocka_unit_test_setup_teardown(test_never_started, make, clear),
     };

@@ -86,6 +86,16 @@ static void test_missing(void **state)
     assert_non_null(strstr(err.text, "not found; get another"));
 }
 
+static void test_killed(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    make("rsync  version 3.2.7\\n'; kill -9 $$; echo '", 0);
+    assert_int_equal(check(&err), -1);
+    assert_int_equal(err.status, STATUS_SYSTEM);
+    assert_non_null(strstr(err.text, " --version was ended by signal 9 (Killed)"));
+}
+
 static void test_any_version(void **state)
 {
     (void)state;
@@ -132,6 +142,7 @@ int main(void)
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_any_version),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);
