@@ -282,15 +282,15 @@ class Controller:
         scheduler = getattr(self.config.pluginmanager.getplugin("dsession"), "sched", None)
         return getattr(scheduler, "collection_is_completed", True) and not getattr(scheduler, "has_pending", False)
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self):
-        if signal.getsignal(signal.SIGTERM) is _interrupt:  # all has been reported
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self.gateways is not None:
             self.gateways.stderr.end()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session, exitstatus):
+        # It ends already: an interrupt would take the report away.  cloudplan has other signals where this takes too long.
+        if signal.getsignal(signal.SIGTERM) is _interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.config.pluginmanager.hasplugin("dsession"):
             return
         if exitstatus == pytest.ExitCode.OK and not self.all_run():

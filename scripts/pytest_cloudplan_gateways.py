@@ -184,6 +184,7 @@ class Gateways:
         self.planned = []  # the specs of all that were started at first
         self.plugin = plugin_source()
         self.ready = {}  # spec.id: gateway
+        self.latest = None  # the gateway that xdist had last
         self.prepared = set()  # ids
         self.connections = {}  # id(spec): execnet's IO, with the local process or the socket behind it
         self.stderr = Stderr()
@@ -368,9 +369,14 @@ class Gateways:
         """In the place of Group.makegateway(): what was started beforehand, or xdist's replacement of a worker that died;
         StartError where its host died with it."""
         if spec is None or not startable(spec):
-            return self.group_makegateway(spec)
-        if spec.id in self.ready:
-            return self.ready.pop(spec.id)
+            self.latest = self.group_makegateway(spec)
+        elif spec.id in self.ready:
+            self.latest = self.ready.pop(spec.id)
+        else:
+            self.latest = self.replacement(spec)
+        return self.latest
+
+    def replacement(self, spec):
         if self.is_lost(spec):
             raise StartError(CONNECTION_LOST)
         gateway = self.start_with_patience(spec)

@@ -39,6 +39,8 @@ class Losses:
         self.results = results
         self.say = say
         self.each = each
+        self.set_up = session.nodemanager.setup_node
+        session.nodemanager.setup_node = self.set_up_or_lose
         self.clone = session._clone_node
         session._clone_node = self.replace
         self.collected = set()  # workers that have told what they have collected
@@ -49,6 +51,23 @@ class Losses:
         self.refused = set()  # workers
         self.failure = None  # StartError: why the worker that went last would fail again
         self.waiting = []  # (worker, failure): those whose successor waits for room
+
+    def set_up_or_lose(self, spec, putevent):
+        """A worker may end between its start and its first task: the run ended in an OSError.  It is lost like any other."""
+        import xdist.workermanage
+
+        try:
+            return self.set_up(spec, putevent)
+        except (EOFError, OSError):
+            gateway = self.gateways.latest
+            worker = getattr(gateway, "node", None)
+            if worker is None:
+                worker = xdist.workermanage.WorkerController(self.session.nodemanager, gateway, self.session.config, putevent)
+                gateway.node = worker  # as xdist has it
+            if not worker.shutting_down:
+                worker.notify_inproc("errordown", node=worker, error="Not properly terminated")
+                worker._down = True
+            return worker
 
     # What is heard of workers
 

@@ -133,6 +133,19 @@ def test_a_node_where_no_test_can_be_run(project, dist):
     assert run.out.count("on bad is lost (ended 4 times in a row before it had finished a test)") == 1, run
 
 
+@pytest.mark.parametrize("dist", ["load", "each"])
+@pytest.mark.parametrize("args", [[], ["-v"]])
+def test_lost_before_xdist_gives_it_its_task(project, args, dist):
+    project.write("conftest.py", "import pytest, time\n@pytest.hookimpl(tryfirst=True)\ndef pytest_xdist_newgateway(gateway):\n"
+                                 "    if gateway.id == 'b_0':\n        gateway._io.popen.kill()\n"
+                                 "        while gateway.hasreceiver(): time.sleep(0.01)\n")
+    project.write("tests/test_x.py", "import pytest\n@pytest.mark.parametrize('n', range(10))\ndef test_n(n): pass\n")
+    run = project.run([project.popen("a"), project.popen("b")], *args, f"--dist={dist}", "tests")
+    assert run.status == 0 and run.counts() == {"passed": 20 if dist == "each" else 10}, run
+    assert "INTERNALERROR" not in run.out, run
+    assert "replacing crashed worker b_0" in run.out, run
+
+
 def test_lost_after_the_last_test(project):
     """There is nothing to do for a successor."""
     project.write("conftest.py", "import os\ndef pytest_sessionfinish(session):\n"

@@ -253,6 +253,8 @@ static void test_connection_lost_before(void **state)
         fclose(process);
         poll(NULL, 0, 10);
     }
+    struct error err = ERROR_INIT;
+    assert_int_equal(masters_reopen(w->masters, &err), 0);
     prepare(w, 20000);
     assert_state(w, 0, NODE_READY, "");
     assert_state(w, 1, NODE_READY, "");
