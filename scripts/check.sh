@@ -109,7 +109,7 @@ manual() {
 e2e() {
     CLOUDPLAN=$top/build/gcc/cloudplan CLOUDPLAN_SRC=$top CLOUDPLAN_BUILD=$top/build/gcc \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        "$python" -m pytest -p no:cacheprovider -q -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
+        "$python" -m pytest -p no:cacheprovider -v --tb=short -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
 }
 fuzz() {
     # A copy of the corpus: what a run finds does not change the tree.
@@ -162,7 +162,7 @@ tests unit unit
 step shellcheck shells
 step cppcheck static
 step mandoc manual
-[ -n "$quick" ] || step distcheck make -C build/gcc distcheck
+[ -n "$quick" ] || step distcheck make -C build/gcc -j"$jobs" distcheck
 if [ -n "$fuzzers" ]; then
     wait "$fuzzers"
     fuzzers=

@@ -115,7 +115,8 @@ class Cloud:
     def __init__(self, site):
         self.site, self.project = site, site.project
         first, *others = site.nodes
-        self.nodes = [f"dev@{first.name}", *others]
+        self.all = [f"dev@{first.name}", *others]
+        self.nodes = self.all[:2]  # mostly enough
 
     def local(self, *args, **options):
         return self.site.world.run(["python3", "-m", "pytest", "-q", *args], cwd=PROJECT, **options)
@@ -268,7 +269,7 @@ def test_sources(cloud, source):
 @pytest.mark.parametrize("branch", [[], ["--cov-branch"]])
 def test_reports(cloud, branch):
     cloud.site.write(SUITE)
-    _, seen = cloud.compare("--cov=pkg", *branch, *REPORTS)
+    _, seen = cloud.compare("--cov=pkg", *branch, *REPORTS, nodes=cloud.all)
     assert {"data", "coverage.xml", "coverage.lcov", "htmlcov/index.html"} <= set(seen)
     assert "SF:pkg/sub/deep.py" in seen["coverage.lcov"] and f"<source>{PROJECT}/pkg</source>" in seen["coverage.xml"]
     cloud.compare("--cov=pkg", *branch, "--cov-report=annotate", "--cov-report=term:skip-covered")
@@ -464,7 +465,7 @@ if NAME == "node3":
 if NAME == "controller":
     x = 4
 """, "tests/test_a.py": "import pkg.where\ndef test_one(): pass\n"})
-    result = cloud.far("--cov=pkg", "--cov-report=term-missing", "--dist=each")
+    result = cloud.far("--cov=pkg", "--cov-report=term-missing", "--dist=each", nodes=cloud.all)
     assert result.returncode == 0, result
     assert re.search(r"^pkg/where.py +10 +1 +90% +10$", result.stdout, re.M), result
     assert cloud.left_on_nodes() == []

@@ -145,7 +145,7 @@ class Chaos:
 
 
 def seeds():
-    first, _, last = os.environ.get("CLOUDPLAN_CHAOS", "0-11").partition("-")
+    first, _, last = os.environ.get("CLOUDPLAN_CHAOS", "0-7").partition("-")
     return range(int(first), int(last) + 1)
 
 
