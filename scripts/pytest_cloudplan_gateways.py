@@ -332,11 +332,11 @@ class Gateways:
         for _ in specs:
             done.get()
         # Where a master is gone its guard is, too: ssh has connected anew, and what runs there would outlive the run.
-        hosts = {spec.ssh: spec for spec in specs if spec.id in self.ready and spec.ssh}
+        hosts = {spec.ssh: spec for spec in specs if spec.id in self.ready and spec.ssh_config}
         with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
             lost = {host for host, is_lost in zip(hosts, pool.map(self.is_lost, hosts.values())) if is_lost}
         for spec in specs:
-            if spec.ssh in lost and spec.id in self.ready:
+            if spec.ssh_config and spec.ssh in lost and spec.id in self.ready:
                 self.ready.pop(spec.id).exit()
                 failures[id(spec)] = CONNECTION_LOST
         return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]

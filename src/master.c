@@ -50,6 +50,7 @@ struct master {
     unsigned tries;
     uint32_t processes; /* the node's share: kept while it is out */
     long long retry_at; /* while MASTER_WAITING */
+    bool again;         /* it was open before */
     bool settled;       /* this guard needs not be asked again what is to be asked once */
     char line[MASTERS_LINE_MAX]; /* the command */
 };
@@ -106,7 +107,9 @@ static int start_there(const struct masters *ms, struct master *m, struct error 
     argv[n++] = "ssh";
     argv[n++] = "-F";
     argv[n++] = ms->config;
-    argv[n++] = "-M";
+    /* A master that was killed has left its socket.  "auto" takes that away; the first time there may be only another
+     * node's, another name for the same host, that must not be taken for a master of ours. */
+    argv[n++] = m->again ? "-oControlMaster=auto" : "-M";
     argv[n++] = "-T";
     /* The configuration's level is for the engine's many; this one's words are the reason why a node is left out. */
     argv[n++] = "-oLogLevel=INFO";
@@ -344,6 +347,7 @@ int masters_reopen(struct masters *ms, struct error *err)
             continue;
         child_end(&m->guard.child, 0);
         m->tries = 0;
+        m->again = true;
         if (start(ms, m, err))
             return -1;
     }

@@ -381,7 +381,7 @@ def test_a_connection_that_breaks_during_the_sync_is_tried_again(make_site):
     assert (node.home / "pytest_ci_project/blob").read_text() == (site.project / "blob").read_text()
 
 
-# Its master is gone when the copy is done: all have ended as soon as this has.
+# Its master is gone when the copy is done.
 RSYNC_THEN_KILL = """\
 #!/bin/sh
 /usr/bin/rsync "$@"
@@ -389,7 +389,7 @@ status=$?
 for process in /proc/[0-9]*; do
     if tr '\\0' ' ' <$process/cmdline | grep -q '^ssh .* -M -T '; then
         kill -9 ${process#/proc/}
-        while [ -n "$(tr -d '\\0' <$process/cmdline)" ]; do :; done
+        while read -r stat <$process/stat && case $stat in *') Z '*) false ;; esac; do :; done
     fi
 done 2>/dev/null
 exit $status
