@@ -11,7 +11,7 @@ HERE = pathlib.Path({here!r})
 NODE = os.path.basename(os.getcwd())
 
 def wait_for(name):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not (HERE / name).exists():
         assert time.monotonic() < end, name
         time.sleep(0.02)
@@ -44,8 +44,8 @@ def project(tmp_path):
 @pytest.mark.parametrize("dist", ["load", "loadscope"])
 def test_a_node_does_not_get_more_workers_than_planned(project, dist):
     scope = "class Test%d:\n    def test_x(self): %s\n"
-    body = "waiting.host_dies() if waiting.NODE == 'lost' else time.sleep(0.05)"
-    project.write("tests/test_x.py", "import time, waiting\n" + "".join(scope % (n, body) for n in range(30)))
+    body = "waiting.host_dies() if waiting.NODE == 'lost' else [waiting.wait_for(f'lost lost_{n}') for n in range(2)]"
+    project.write("tests/test_x.py", "import waiting\n" + "".join(scope % (n, body) for n in range(30)))
     run = project.run([project.ssh(name, n) for name in ("a", "lost") for n in range(2)], "--dist=" + dist, "tests")
     assert run.status == 0, run
     assert run.counts()["passed"] == 30, run
@@ -125,8 +125,8 @@ def test_{name}():
 @pytest.mark.parametrize("dist", ["load", "loadscope"])
 def test_a_node_where_no_test_can_be_run(project, dist):
     """A broken library, say: it takes a few tests with it, which others run, and is left out."""
-    scope = "class Test%d:\n    def test_x(self): os._exit(1) if waiting.NODE == 'bad' else time.sleep(0.2)\n"
-    project.write("tests/test_x.py", "import os, time, waiting\n" + "".join(scope % n for n in range(40)))
+    scope = "class Test%d:\n    def test_x(self): os._exit(1) if waiting.NODE == 'bad' else waiting.wait_for('lost gw2')\n"
+    project.write("tests/test_x.py", "import os, waiting\n" + "".join(scope % n for n in range(40)))
     run = project.run([project.ssh("a"), project.ssh("bad")], "--dist=" + dist, "tests")
     assert run.status == 0, run
     assert run.counts() == {"passed": 40, "rerun": 4}, run
@@ -160,7 +160,7 @@ def test_lost_after_the_last_test(project):
 
 # What tests have written may be collected by a successor: the numbers by which xdist names tests are others then.
 WRITES = """
-import os, pytest, time, waiting
+import os, pytest, waiting
 
 @pytest.mark.parametrize("n", range(12))
 def test_n(n):
@@ -168,7 +168,8 @@ def test_n(n):
         with open("tests/test_a.py", "w") as file:
             file.write("def test_written(): pass")
         os._exit(1)
-    time.sleep(0.05)
+    if waiting.NODE == "a":  # not before the successor has told what it has collected
+        waiting.wait_for("lost gw0")
 """
 
 
