@@ -29,7 +29,7 @@ LIST, VALUE, FLAG = "list", "value", "flag"
 OPTIONS = (
     ("cloud-node", LIST, "NODE", "a node to run tests on: [USER@]HOST[:PORT], with ranges like 10.0.0.{1..40}"),
     ("cloud-nodes", LIST, "NODES", "nodes, separated by blanks"),
-    ("cloud-nodes-from", LIST, "FILE", "nodes from a file or a URL"),
+    ("cloud-nodes-from", LIST, "FILE", "nodes from a file"),
     ("cloud-probe-timeout", VALUE, "SECONDS", "how long a node may take to answer"),
     ("cloud-mem-per-process", VALUE, "MIB", "memory that one process needs, in MiB"),
     ("cloud-mem-reserve", VALUE, "MIB", "memory to leave free on every machine, in MiB"),

@@ -137,7 +137,7 @@ class Losses:
             if failure is None:
                 return self.clone(worker)
             # It would fail elsewhere, too, and there is somebody else.
-            replaced = not any(not other.shutting_down for other in self.others(worker)) and self.replace_elsewhere(worker, failure)
+            replaced = all(other.shutting_down for other in self.others(worker)) and self.replace_elsewhere(worker, failure)
         except StartError as error:
             failure = error
             worker.gateway.spec.id = worker.gateway.id  # xdist's line of states is by id
