@@ -29,7 +29,8 @@
 # cloudplan is stopped, six beats without a line are the end.
 #
 # Three processes: this one waits, and cleans up; a child reads; a child of that one counts beats, and kills it
-# when they are six.  Where this one is killed the reader cleans up in its place.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
+# when they are six.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
+# Where this one is killed the reader cleans up in its place.
 # shellcheck shell=sh
 
 guard_say() {

@@ -172,7 +172,8 @@ class Controller:
         self.config = config
         self.results = Results(config, self.say, FAILED_FILE)
         config.pluginmanager.register(self.results, "cloudplan-results")
-        config.pluginmanager.register(Collect(config, self.results), "cloudplan-collect")
+        self.collect = Collect(config, self.results)
+        config.pluginmanager.register(self.collect, "cloudplan-collect")
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
         self.coverage = Coverage(config, _roots())
         config.pluginmanager.register(self.coverage, "cloudplan-coverage")
@@ -180,7 +181,6 @@ class Controller:
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
         self.any_ready = False
-        self.collected = set()  # ids of workers that have collected the tests
         self.any_usage_error = False
 
     def say(self, text):
@@ -221,7 +221,7 @@ class Controller:
         if hasattr(group, "makegateway"):
             self.gateways = Gateways(group, self.say, self.coverage.order)
             if hasattr(session, "_clone_node"):
-                losses = Losses(session, self.gateways, self.results, self.say, config.option.dist == "each")
+                losses = Losses(session, self.gateways, self.results, self.collect, self.say)
                 config.pluginmanager.register(losses, "cloudplan-losses")
             self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)
             self.gateways.planned = list(specs)
@@ -274,10 +274,6 @@ class Controller:
                 reason = last_line(error)
                 pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, node, ids):
-        self.collected.add(node.gateway.id)
-
     def all_run(self):
         scheduler = getattr(self.config.pluginmanager.getplugin("dsession"), "sched", None)
         return getattr(scheduler, "collection_is_completed", True) and not getattr(scheduler, "has_pending", False)
@@ -301,6 +297,6 @@ class Controller:
         if self.any_usage_error:
             self.say("the workers refused the arguments: is a path among them that the nodes do not have?")
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        elif not self.collected:
+        elif not self.collect.finished:
             self.say("no worker came so far as to collect the tests")
             session.exitstatus = STATUS_UNAVAILABLE

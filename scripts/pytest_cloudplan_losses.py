@@ -33,17 +33,17 @@ def no_worker_is_left(failure):
 
 
 class Losses:
-    def __init__(self, session, gateways, results, say, each):
+    def __init__(self, session, gateways, results, collect, say):
         self.session = session  # xdist's DSession
         self.gateways = gateways
         self.results = results
+        self.collect = collect
         self.say = say
-        self.each = each
+        self.each = collect.each
         self.set_up = session.nodemanager.setup_node
         session.nodemanager.setup_node = self.set_up_or_lose
         self.clone = session._clone_node
         session._clone_node = self.replace
-        self.collected = set()  # workers that have told what they have collected
         # Of a Worker, which successors share: how many were lost one after the other, before they had collected, and without
         # a test that was finished.
         self.uncollected = Counter()
@@ -72,8 +72,7 @@ class Losses:
     # What is heard of workers
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, node, ids):
-        self.collected.add(node)
+    def pytest_xdist_node_collection_finished(self, node):
         self.uncollected.pop(self.lineage(node), None)
 
     def pytest_runtest_logreport(self, report):
@@ -111,10 +110,12 @@ class Losses:
     def judge(self, worker, error):
         if worker in self.refused:
             return StartError("has collected other tests than those before it")
-        if worker not in self.collected and not isinstance(error, str):
+        collected = worker.gateway.id in self.collect.finished
+        if not collected and not isinstance(error, str):
             return StartError("ended before it could run a test: " + last_line(error))
-        tries, limit, what = self.fruitless, FRUITLESS_TRIES, "finished"
-        if worker not in self.collected:
+        if collected:
+            tries, limit, what = self.fruitless, FRUITLESS_TRIES, "finished"
+        else:
             tries, limit, what = self.uncollected, COLLECTING_TRIES, "begun"
         tries[self.lineage(worker)] += 1
         if tries[self.lineage(worker)] >= limit and self.others(worker):

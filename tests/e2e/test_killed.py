@@ -32,9 +32,13 @@ def pids(machine, pattern):
     return [pid for pid, words in machine.processes() if re.search(pattern, words)]
 
 
+def kill_pid(machine, pid):
+    machine.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+
+
 def kill(site, pattern):
     (pid,) = pids(site.world.controller, pattern)
-    site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    kill_pid(site.world.controller, pid)
 
 
 def finish(site, running):
@@ -85,7 +89,7 @@ def test_an_rsync_is_killed(site):
     """Its node alone is left out: what it has there is no copy."""
     running = start_sync(site, 400)
     for pid in pids(site.world.controller, r"^rsync .*@?10\.0\.120\.2:"):
-        site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+        kill_pid(site.world.controller, pid)
     out, err = site.finish(running, timeout=60)
     assert running.returncode == 0 and "1 passed" in out, (out, err)
     assert re.search(r"^cloudplan: 10\.0\.120\.2 is left out \(failed\): sync failed, rsync status 137: ", err, re.M), err
@@ -149,8 +153,7 @@ def test_a_control_master_is_killed_before_there_are_workers(site, places):
 def test_a_guard_is_killed(site, places, which):
     """On a node, where the kernel needs memory: what is left of it cleans up."""
     running = start(site, places[:1], 1000)
-    pid = pids(site.nodes[0], r"^/bin/sh -s \d+$")[which]
-    site.nodes[0].channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    kill_pid(site.nodes[0], pids(site.nodes[0], r"^/bin/sh -s \d+$")[which])
     running.send_signal(signal.SIGTERM)
     finish(site, running)
 
@@ -158,8 +161,7 @@ def test_a_guard_is_killed(site, places, which):
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["itself", "reader", "counter"])
 def test_the_guard_of_this_machine_is_killed(site, which):
     running = start(site, [":"], 0.3)
-    pid = pids(site.world.controller, "^/bin/sh -s none$")[which]
-    site.world.controller.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+    kill_pid(site.world.controller, pids(site.world.controller, "^/bin/sh -s none$")[which])
     out, err = finish(site, running)
     assert running.returncode == 0 and "8 passed" in out, (out, err)
 
