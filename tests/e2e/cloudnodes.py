@@ -18,7 +18,8 @@ ci in a second user namespace that knows one uid only: sshd that is not root nei
 nor switches to one.
 
 Modules: cloudnodes (World, the command line), cloudnodes_machine (Machine), cloudnodes_node (Node,
-Cluster), cloudnodes_process (what runs in one), cloudnodes_peers (peers that are no sshd; delay),
+Cluster), cloudnodes_process (what runs in one), cloudnodes_patience (how long to wait),
+cloudnodes_keeper (a failed test spoils no other), cloudnodes_peers (peers that are no sshd; delay),
 cloudnodes_inside (pid 1), cloudnodes_chroot (where the kernel refuses user namespaces).
 
 Why so.  Containers would need a runtime, images and often root; a stub of sshd would not show
@@ -43,11 +44,12 @@ import cloudnodes_inside
 from cloudnodes_chroot import out_of_chroot, remedy
 from cloudnodes_machine import OWN_TREES, PATH, TOOLS, Machine, Namespace, make_keys, tool, under, wait_for_keys
 from cloudnodes_node import Cluster, Node
+from cloudnodes_patience import patience, slowed
 from cloudnodes_peers import Peer, Relay
 from cloudnodes_process import DEVNULL, PIPE, STDOUT, CloudnodesError, Process, Result, wait_until
 
 __all__ = ["World", "Machine", "Node", "Cluster", "Process", "Result", "Peer", "Relay", "CloudnodesError",
-           "wait_until", "PIPE", "STDOUT", "DEVNULL"]
+           "wait_until", "patience", "slowed", "PIPE", "STDOUT", "DEVNULL"]
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -244,6 +246,11 @@ class World:
     def names(self):
         return [node.name for node in self.nodes]
 
+    @property
+    def machines(self):
+        """The controller, the nodes, the cluster."""
+        return list(self._machines)
+
     def relay(self, node, delay_ms, port=None):
         """A Relay to the node's sshd with delay_ms of round trip added, known by the node's host keys."""
         name = f"10.0.120.{200 + len(self._relays)}"
@@ -299,7 +306,7 @@ class World:
         self.bridge.channel.close()  # its pid 1 takes that as the end
         if self._unshare is not None:
             try:
-                self._unshare.wait(20)
+                self._unshare.wait(patience(20))
             except subprocess.TimeoutExpired:
                 self._unshare.kill()
                 self._unshare.wait()

@@ -2,12 +2,13 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 from pathlib import Path
 
-from cloudnodes_process import DEVNULL, PIPE, Channel, CloudnodesError, Process, run
+from cloudnodes_process import DEVNULL, PIPE, Channel, CloudnodesError, Process, run, wait_until
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOME = "/home/ci"
@@ -264,3 +265,16 @@ class Machine(Namespace):
                 continue
             found.append((int(pid), b" ".join(words).decode("utf-8", "replace").strip() or f"[{comm}]"))
         return sorted(found)
+
+    def end_processes(self):
+        """Kills all that processes() tells of, by pid, until nothing is left; returns the command lines that it found first."""
+        left = self.processes()
+
+        def none_left():
+            now = self.processes()
+            for pid, _ in now:
+                self.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
+            return not now
+
+        wait_until(none_left, 10, lambda: f"{self.host} to be empty: {self.processes()}")
+        return [words for _, words in left]

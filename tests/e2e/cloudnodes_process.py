@@ -18,9 +18,10 @@ import threading
 import time
 
 from cloudnodes_inside import MESSAGE_MAX
+from cloudnodes_patience import patience
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 30  # as all numbers of seconds here: of a quiet machine, see cloudnodes_patience
 
 
 class CloudnodesError(Exception):
@@ -28,15 +29,17 @@ class CloudnodesError(Exception):
 
 
 def wait_until(condition, timeout=10, what="the condition"):
-    """Waits for a true result of condition() and returns it; AssertionError when time is up."""
-    deadline = time.monotonic() + timeout
+    """Waits for a true result of condition() and returns it; AssertionError when time is up.  what may be a function,
+    which says at that time what was in the way."""
+    allowed = patience(timeout)
+    deadline = time.monotonic() + allowed
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout} s in vain for {what}")
-        time.sleep(0.005)
+            raise AssertionError(f"waited {allowed:.0f} s in vain for {what() if callable(what) else what}")
+        time.sleep(0.005 if timeout < 1 else 0.02)
 
 
 class Channel:
@@ -45,7 +48,7 @@ class Channel:
     def __init__(self):
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.ours.settimeout(ANSWER_SECONDS)
+        self.ours.settimeout(patience(ANSWER_SECONDS))
         self.lock = threading.Lock()
         self.host_pid = None
 
@@ -150,11 +153,15 @@ class Process:
             return None
 
     def wait(self, timeout=None):
+        """timeout: in seconds of a quiet machine; 0 does not wait."""
+        return self._wait(timeout and patience(timeout))
+
+    def _wait(self, allowed):
         if self.returncode is None:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._status, selectors.EVENT_READ)
-                if not selector.select(timeout):
-                    raise subprocess.TimeoutExpired(self.args, timeout)
+                if not selector.select(allowed):
+                    raise subprocess.TimeoutExpired(self.args, allowed)
             words = os.read(self._status, 100).split()
             os.close(self._status)
             # No words: the machine has ended, and with it the command.
@@ -175,7 +182,8 @@ class Process:
 
     def communicate(self, input=None, timeout=None):
         """Feeds input, reads both streams to their ends, waits.  On TimeoutExpired all goes on, as in Popen."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        allowed = timeout and patience(timeout)
+        deadline = None if timeout is None else time.monotonic() + allowed
         remaining = memoryview(input or b"")
         collected = {stream: [] for stream in (self.stdout, self.stderr) if stream}
         with selectors.DefaultSelector() as selector:
@@ -192,13 +200,13 @@ class Process:
                 left = None if deadline is None else max(0, deadline - time.monotonic())
                 ready = selector.select(left)
                 if not ready:
-                    raise subprocess.TimeoutExpired(self.args, timeout, *self._joined(collected))
+                    raise subprocess.TimeoutExpired(self.args, allowed, *self._joined(collected))
                 for key, events in ready:
                     if events & selectors.EVENT_WRITE:
                         remaining = self._feed(selector, remaining)
                     if events & selectors.EVENT_READ and not self._drain(key.fileobj, collected):
                         selector.unregister(key.fileobj)
-        self.wait(None if deadline is None else max(0, deadline - time.monotonic()))
+        self._wait(None if deadline is None else max(0, deadline - time.monotonic()))
         self.close()
         return self._joined(collected)
 

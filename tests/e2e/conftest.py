@@ -5,6 +5,7 @@ CLOUDPLAN names the built program (make e2e sets it), CLOUDPLAN_SRC the source t
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,59 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[name]
 
-from cloudnodes import World, wait_until  # noqa: E402
+import cloudnodes_keeper  # noqa: E402
+import cloudnodes_patience  # noqa: E402
+from cloudnodes import World, slowed, wait_until  # noqa: E402
+
+# Measured once: workers of pytest-xdist take over what was found here.
+os.environ.setdefault("CLOUDPLAN_TEST_SLOWNESS", f"{cloudnodes_patience.SLOWNESS:.1f}")
 
 SRC = Path(os.environ.get("CLOUDPLAN_SRC") or Path(__file__).resolve().parents[2])
 PROGRAM = os.environ.get("CLOUDPLAN") or shutil.which("cloudplan") or str(SRC / "cloudplan")
 PROJECT = "/home/ci/project"
+PROBE_SECONDS = 10  # cloudplan's default
+ID_MAX = 200  # characters of a test's name
+ID_PART_MAX = 40  # of one parameter in it
+
+
+def pytest_report_header():
+    return f"slowness: {cloudnodes_patience.SLOWNESS:.1f} (CLOUDPLAN_TEST_SLOWNESS; see cloudnodes_patience.py)"
+
+
+def pytest_make_parametrize_id(val):
+    """A test's name is printed and logged many times over: a long or unprintable parameter is cut short in it.  pytest numbers
+    those that are then the same."""
+    if isinstance(val, (str, bytes)) and (len(val) > ID_PART_MAX or "\\" in ascii(val)):
+        text = val if isinstance(val, str) else val.decode("latin-1")
+        text = "".join(letter if letter.isprintable() and letter.isascii() else " " for letter in text[:10 * ID_PART_MAX])
+        return " ".join(text.split())[:ID_PART_MAX] or "blank"
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    """What names itself does so shortly."""
+    for item in items:
+        if len(item.nodeid) > ID_MAX or not item.nodeid.isprintable():
+            raise pytest.UsageError(f"give it an id that can be read: {ascii(item.nodeid)[:ID_MAX]}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    outcome = yield
+    if outcome.get_result().failed:
+        item.cloudplan_failed = True
 
 
 class Site:
     """A world with a project in the controller's home, and the program run in it."""
 
+    living = []  # each one whose world is there
+
     def __init__(self, world):
         self.world = world
         self.nodes = world.nodes
+        self.last_test = "its set-up"
+        Site.living = [site for site in Site.living if site.world.machines] + [self]
 
     @property
     def project(self):
@@ -42,6 +83,9 @@ class Site:
 
     def argv(self, *args, nodes=None):
         chosen = self.nodes if nodes is None else nodes
+        if cloudnodes_patience.SLOWNESS > 1 and args[0] in ("plan", "probe", "sync", "run") and not any(
+                str(word).startswith("--cloud-probe-timeout") for word in args):
+            args = (args[0], f"--cloud-probe-timeout={slowed(PROBE_SECONDS)}", *args[1:])
         return [PROGRAM, *args[:1], *(f"--cloud-node={n if isinstance(n, str) else n.name}" for n in chosen), *args[1:]]
 
     def run(self, *args, nodes=None, cwd=PROJECT, **options):
@@ -59,14 +103,19 @@ class Site:
     def assert_nothing_left(self):
         """No process of a run on any node or here, no socket, no temporary file."""
         for machine in [*self.nodes, self.world.controller]:
-            wait_until(lambda m=machine: not m.processes(), timeout=15, what=f"{machine.host} to be empty: {machine.processes()}")
+            wait_until(lambda m=machine: not m.processes(), timeout=15,
+                       what=lambda m=machine: f"{m.host} to be empty: {m.processes()}")
         left = [p for folder in ("tmp", "run", "var/tmp", "dev/shm")
                 for p in (self.world.controller.root / folder).glob("cloudplan*")]
         assert [p for p in left if p.name != "cloudplan-leases" or list(p.iterdir())] == []
 
 
 def clean(site):
-    """As new: no copies on the nodes, no project, usual facts."""
+    """As new: nothing runs, no copies on the nodes, no project, usual facts."""
+    for machine in site.world.machines:
+        left = machine.end_processes()
+        if left:
+            warnings.warn(f"{site.last_test} left on {machine.host}: {left}")
     for node in site.nodes:
         for home in (node.home, node.dev_home):
             for path in home.glob("pytest_*"):
@@ -85,10 +134,28 @@ def three_nodes():
 
 
 @pytest.fixture
-def site(three_nodes):
+def site(three_nodes, request):
     clean(three_nodes)
+    three_nodes.last_test = request.node.nodeid
     yield three_nodes
-    three_nodes.assert_nothing_left()
+    if not hasattr(request.node, "cloudplan_failed"):  # else it is put back as it was, and fails but once
+        request.node.cloudplan_failed = True
+        three_nodes.assert_nothing_left()
+        del request.node.cloudplan_failed
+
+
+@pytest.fixture(autouse=True)
+def spoils_no_other(request):
+    """What a test has started itself ends with it; where it failed, worlds that others use are put back as they were."""
+    Site.living = [site for site in Site.living if site.world.machines]
+    keeper = cloudnodes_keeper.Keeper([site.world for site in Site.living])
+    before = cloudnodes_keeper.children()
+    yield
+    left = cloudnodes_keeper.end_children(but=before)
+    if left:
+        warnings.warn(f"{request.node.nodeid} left running: {left}")
+    if hasattr(request.node, "cloudplan_failed"):
+        keeper.restore()
 
 
 @pytest.fixture
