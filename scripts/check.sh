@@ -1,13 +1,25 @@
 #!/bin/sh
 # Installs what the tests need and runs all of them. The last line counts: N passed, N failed.
 #
-# Options: --quick leaves out distcheck and the fuzzing. Everything is built below build/, out of the tree.
-# FUZZ_SECONDS (60): for each parser.
+# Options: --quick leaves out distcheck and the fuzzing. --slow runs the end-to-end tests alone, while busy loops take most of
+# the processors' time, as on a machine that is five times slower. Everything is built below build/, out of the tree.
+# FUZZ_SECONDS (60): for each parser. BUSY_LOOPS (4): for each processor, with --slow.
+# CLOUDPLAN_TEST_SLOWNESS: see tests/e2e/cloudnodes_patience.py.
 set -u
 cd "$(dirname "$0")/.." || exit 71
 top=$PWD
 quick=
-[ "${1:-}" = --quick ] && quick=yes
+slow=
+for option; do
+    case $option in
+    --quick) quick=yes ;;
+    --slow) slow=yes quick=yes ;;
+    *)
+        echo "usage: scripts/check.sh [--quick] [--slow]" >&2
+        exit 64
+        ;;
+    esac
+done
 fuzz_seconds=${FUZZ_SECONDS:-60}
 # Debian's own interpreter: the first python3 in PATH may be another one, without pytest.
 python=/usr/bin/python3
@@ -26,7 +38,10 @@ step() {
     name=$1
     shift
     start=$(date +%s)
-    if "$@" >"$logs/$name" 2>&1; then
+    "$@" >"$logs/$name" 2>&1
+    status=$?
+    [ ! -t 1 ] || printf '\033[K'
+    if [ "$status" = 0 ]; then
         passed=$((passed + 1))
         echo "ok   $name ($(($(date +%s) - start)) s)"
     else
@@ -65,16 +80,83 @@ tests() {
     return "$result"
 }
 
-if ! sh scripts/install-packages.sh build run nodes check; then
-    echo "0 passed, 1 failed"
-    exit 78
-fi
 logs=$top/build/log
-rm -rf "$logs"
-mkdir -p "$logs"
 jobs=$(nproc)
 fuzzers=
-trap '[ -z "$fuzzers" ] || kill "$fuzzers"; summary; exit 1' INT TERM HUP
+busy=
+watcher=
+# Ends by pid what runs in the background, however this ends.
+end_children() {
+    # shellcheck disable=SC2086 # pids
+    [ -z "$fuzzers$busy$watcher" ] || kill $fuzzers $busy $watcher 2>/dev/null
+    fuzzers='' busy='' watcher=''
+}
+trap end_children EXIT
+trap 'end_children; summary; exit 1' INT TERM HUP
+
+# In microseconds: what the start and the end of a process take here and now.
+process_us() {
+    begin=$(date +%s%N)
+    count=0
+    while [ "$count" -lt 100 ]; do
+        /bin/true
+        count=$((count + 1))
+    done
+    echo $((($(date +%s%N) - begin) / 100000))
+}
+
+# In minutes, roughly. Most of what the tests do is to start processes: measured with 0.8 ms for each (13 minutes with two
+# processors) and with 5 ms (52 minutes). The fuzzers take their time beside that.
+estimate() {
+    us=$(process_us)
+    minutes=$((4 + (1000 + 9 * us) * 2 / jobs / 1000))
+    [ -z "$slow" ] || minutes=$((5 * minutes))
+    least=$(($(fuzz_targets | wc -l) * fuzz_seconds / 60 + 3))
+    [ -n "$quick" ] || [ "$minutes" -ge "$least" ] || minutes=$least
+    echo "about $minutes minutes: $jobs processors, $((us / 1000)).$((us % 1000 / 100)) ms for a process"
+}
+
+# One of the loops that take the processors' time. It ends with its parent, too, should that be killed.
+# shellcheck disable=SC2016 # for the shell that it starts
+busy_loop='while kill -0 "$1"; do n=0; while [ $n -lt 200000 ]; do n=$((n + 1)); done; done 2>/dev/null'
+start_busy_loops() {
+    count=$((jobs * ${BUSY_LOOPS:-4}))
+    while [ "$count" -gt 0 ]; do
+        # A session of its own: the kernel may share the processors out among sessions, not among processes.
+        setsid sh -c "$busy_loop" busy_loop $$ &
+        busy="$busy $!"
+        count=$((count - 1))
+    done
+}
+
+# While pytest runs: how far it is, from its log. In place on a terminal, else a line for each tenth, or for a minute in which
+# anything has changed.
+progress() { # LOG
+    trap 'kill "$sleeping"; exit' TERM
+    tenth=0 last='' at=0
+    while :; do
+        sleep 2 &
+        sleeping=$!
+        wait "$sleeping"
+        # "gw0 [1590] / gw1 [1590]" of pytest-xdist, or "collected 1590 items"; then a line for each result.
+        now=$(awk '
+            !all && /^gw[0-9]+ \[[0-9]+\]/ { all = substr($2, 2) + 0 }
+            !all && / workers? \[[0-9]+ items?\]/ { match($0, /\[[0-9]+/); all = substr($0, RSTART + 1, RLENGTH - 1) + 0 }
+            /^\[gw[0-9]+\] .*%\] (PASSED|SKIPPED|XFAIL|XPASS) / { done++ }
+            /^\[gw[0-9]+\] .*%\] (FAILED|ERROR) / { done++; bad++ }
+            END { if (all) print done + 0, all, bad + 0 }' "$1" 2>/dev/null)
+        [ -n "$now" ] || continue
+        # shellcheck disable=SC2086 # three numbers
+        set -- "$1" $now
+        words="e2e: $2 of $3, $4 failed"
+        if [ -t 1 ]; then
+            printf '\033[K%s\r' "$words" # what comes next is written over it
+        elif [ "$words" != "$last" ] && { [ $((10 * $2 / $3)) -gt "$tenth" ] || [ $(($(date +%s) - at)) -ge 60 ]; }; then
+            echo "$words"
+            tenth=$((10 * $2 / $3)) last=$words at=$(date +%s)
+        fi
+    done
+}
 
 configure_in() { # DIR ARGUMENT...
     mkdir -p "$1" && cd "$1" && shift && "$top/configure" --quiet "$@"
@@ -107,9 +189,25 @@ manual() {
 # Most of their time the tests wait, for a network, a signal, a node that is gone: two files more than there are processors.
 # shellcheck disable=SC2329
 e2e() {
+    [ -z "$slow" ] || export CLOUDPLAN_TEST_SLOWNESS="${CLOUDPLAN_TEST_SLOWNESS:-5}"
     CLOUDPLAN=$top/build/gcc/cloudplan CLOUDPLAN_SRC=$top CLOUDPLAN_BUILD=$top/build/gcc \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         "$python" -m pytest -p no:cacheprovider -v --tb=short -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
+}
+# With its progress shown; with --slow beside busy loops.
+e2e_tests() {
+    [ -z "$slow" ] || start_busy_loops
+    progress "$logs/e2e" &
+    watcher=$!
+    tests e2e e2e
+    result=$?
+    kill "$watcher"
+    wait "$watcher" 2>/dev/null
+    watcher=
+    # shellcheck disable=SC2086 # pids
+    [ -z "$busy" ] || kill $busy
+    busy=
+    return $result
 }
 fuzz() {
     # A copy of the corpus: what a run finds does not change the tree.
@@ -140,9 +238,22 @@ fuzz_result() {
     cat "$logs/fuzz-$1" && return "$(cat "$logs/fuzz-$1.status")"
 }
 
+estimate
+if ! sh scripts/install-packages.sh build run nodes check; then
+    echo "0 passed, 1 failed"
+    exit 78
+fi
+rm -rf "$logs"
+mkdir -p "$logs"
 step autoreconf autoreconf -fi || { summary; exit 1; }
 step configure-gcc configure_in build/gcc CC=gcc
 cd "$top" || exit 71
+if [ -n "$slow" ]; then
+    step build-gcc make -C build/gcc -j"$jobs" WARN_CFLAGS=-Werror check TESTS= && e2e_tests
+    summary
+    [ "$failed" = 0 ]
+    exit
+fi
 step configure-clang configure_in build/clang CC=clang --enable-sanitizers CFLAGS='-O1 -g'
 cd "$top" || exit 71
 built=
@@ -158,7 +269,7 @@ if [ -z "$quick" ]; then
 fi
 tests unit unit
 # Without a program every test fails, each after its own wait.
-[ -z "$built" ] || tests e2e e2e
+[ -z "$built" ] || e2e_tests
 step shellcheck shells
 step cppcheck static
 step mandoc manual

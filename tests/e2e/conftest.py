@@ -58,6 +58,11 @@ def pytest_runtest_makereport(item):
         item.cloudplan_failed = True
 
 
+def failed(request):
+    """Whether a fixture is taken down after a test that failed: then nothing is judged or waited for, it is put back as it was."""
+    return hasattr(request.node, "cloudplan_failed")
+
+
 class Site:
     """A world with a project in the controller's home, and the program run in it."""
 
@@ -138,7 +143,7 @@ def site(three_nodes, request):
     clean(three_nodes)
     three_nodes.last_test = request.node.nodeid
     yield three_nodes
-    if not hasattr(request.node, "cloudplan_failed"):  # else it is put back as it was, and fails but once
+    if not failed(request):
         request.node.cloudplan_failed = True
         three_nodes.assert_nothing_left()
         del request.node.cloudplan_failed
@@ -154,7 +159,7 @@ def spoils_no_other(request):
     left = cloudnodes_keeper.end_children(but=before)
     if left:
         warnings.warn(f"{request.node.nodeid} left running: {left}")
-    if hasattr(request.node, "cloudplan_failed"):
+    if failed(request):
         keeper.restore()
 
 

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cloudnodes_patience import patience
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-DEADLINE = 90
+DEADLINE = patience(90)
 
 CONFTEST = """
 import json, os

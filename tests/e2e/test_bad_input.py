@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from cloudnodes import patience
 from conftest import PROGRAM
 
 NODE = "--cloud-node=10.0.120.1"
@@ -23,7 +24,7 @@ def attempt(tmp_path):
     project.mkdir()
 
     def run(*args, stdin="", cwd=project):
-        result = subprocess.run([PROGRAM, *args], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=20,
+        result = subprocess.run([PROGRAM, *args], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=patience(20),
                                 env={"PATH": str(tools), "HOME": str(tmp_path), "USER": "ci"})
         result.started = trace.read_text().split() if trace.exists() else []
         return result
@@ -124,7 +125,7 @@ def test_output_that_cannot_be_written(attempt, tmp_path):
         pytest.skip("no /dev/full here")
     for args in (["--help"], ["plan", "--format=json"]):
         with open(full, "w") as out:
-            result = subprocess.run([PROGRAM, *args], cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, timeout=20,
+            result = subprocess.run([PROGRAM, *args], cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, timeout=patience(20),
                                     env={"PATH": "/usr/bin:/bin", "HOME": "/", "USER": "ci"})
         assert result.returncode == 71, result
     assert "standard output" in result.stderr

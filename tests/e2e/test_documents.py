@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudnodes import patience
+
 SRC = Path(os.environ.get("CLOUDPLAN_SRC", Path(__file__).parents[2]))
 CLOUDPLAN = os.environ.get("CLOUDPLAN", str(SRC / "cloudplan"))
 MAN = SRC / "man" / "cloudplan.1"
@@ -21,7 +23,7 @@ COMMANDS = ["probe", "plan", "sync", "run"]
 
 def cloudplan(*args, **kwargs):
     return subprocess.run(
-        [CLOUDPLAN, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **kwargs
+        [CLOUDPLAN, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience(60), **kwargs
     )
 
 
@@ -184,7 +186,7 @@ def test_faults_name_tests_that_exist():
     """FILE, or FILE::TEST, or ::TEST of the file that was named before, as pytest names them."""
     here = Path(__file__).parent
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--collect-only", f"--rootdir={here}", here]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience(120))
     ids = [line for line in done.stdout.splitlines() if "::" in line]
     assert done.returncode == 0 and len(ids) > 1000, done.stdout[-2000:] + done.stderr[-2000:]
     known = {name for line in ids for name in (line, line.split("[")[0], line.split("::")[0])}

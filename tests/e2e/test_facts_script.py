@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudnodes import patience
 from cloudnodes_chroot import out_of_chroot
 
 HERE = Path(__file__).resolve().parent
@@ -163,7 +164,7 @@ class Node:
                     "/usr/bin/env", "-i", *(f"{k}={v}" for k, v in self.env.items()), *argv]  # fmt: skip
         env = None if self.covered else self.env
         done = subprocess.run(
-            argv, input=(head + self.script).encode(), env=env, cwd=self.home, capture_output=True, timeout=60
+            argv, input=(head + self.script).encode(), env=env, cwd=self.home, capture_output=True, timeout=patience(60)
         )
         assert done.stderr == b""
         return done.stdout

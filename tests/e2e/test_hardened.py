@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from cloudnodes import patience, slowed
+
 PLAIN = {"test_one.py": "import pytest\n@pytest.mark.parametrize('x', range(20))\ndef test_one(x):\n    pass\n"}
 
 # One sshd each.
@@ -75,7 +77,7 @@ def outcome(three_nodes):
         f"Host behind\n  HostName {names['AES-GCM'].name}\n  User dev\n  ProxyJump {names['RSA host key'].name}\n")
     site.write(PLAIN)
     nodes = [*(node.name for node in names.values()), "behind", *closed.names]
-    result = site.run("run", "-v", "--cloud-max-processes=2", "--cloud-probe-timeout=6", "--", "-q", nodes=nodes, timeout=60)
+    result = site.run("run", "-v", "--cloud-max-processes=2", f"--cloud-probe-timeout={slowed(6)}", "--", "-q", nodes=nodes, timeout=60)
     site.assert_nothing_left()
     yield names, addresses, result
 
@@ -83,7 +85,7 @@ def outcome(three_nodes):
 def test_all_in_time(outcome):
     _, _, result = outcome
     assert result.returncode == 0 and "20 passed" in result.stdout, result
-    assert result.elapsed < 40
+    assert result.elapsed < patience(40)
     assert "\033" not in result.stderr and "\007" not in result.stderr
 
 
@@ -146,10 +148,10 @@ def test_peers_that_are_no_sshd(make_site):
     for number, (what, then) in enumerate(cases):
         node.scripted(DATA[what], then=then, port=3001 + number)
     site.write(PLAIN)
-    result = site.run("probe", "--format=json", "--cloud-probe-timeout=3",
+    result = site.run("probe", "--format=json", f"--cloud-probe-timeout={slowed(3)}",
                       nodes=[f"{node.name}:{3001 + number}" for number in range(len(cases))])
     answers = json.loads(result.stdout)["nodes"]
     for case, answer in zip(cases, answers):
         assert answer["state"] in ("offline", "failed", "refused") and answer["reason"], (case, answer)
     assert len(answers) == len(cases) and result.returncode == 69
-    assert result.elapsed < 6
+    assert result.elapsed < patience(6)

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from cloudnodes import wait_until
+from cloudnodes import patience, wait_until
 from conftest import PROGRAM
 
-WITHIN = 20  # seconds until all is gone
+WITHIN = 20  # seconds until all is gone, on a quiet machine
 
 # Tests that start what does not end by itself: a child, and a daemon that has nothing of the worker but its environment.
 SUITE = """\
@@ -48,7 +48,7 @@ def finish(site, running):
     site.assert_nothing_left()
     for node in site.nodes:
         assert not list((node.root / "tmp/cloudplan-leases").glob("[0-9a-z]*"))
-    assert time.monotonic() - at < WITHIN
+    assert time.monotonic() - at < patience(WITHIN)
     return out, err
 
 
@@ -73,7 +73,7 @@ def start_sync(site, kib=100):
     site.write({"test_a.py": "def test_a(): pass\n", "blob": os.urandom(1024 * 1024).hex()})
     running = site.popen("run", f"--cloud-rsync-bandwidth-limit={kib}", "--cloud-max-processes=1", "--", "-q")
     for node in site.nodes:
-        wait_until(lambda n=node: pids(n, "rsync --server"), what="rsync to run")
+        wait_until(lambda n=node: pids(n, "rsync --server"), timeout=40, what="rsync to run")
     return running
 
 
@@ -190,7 +190,7 @@ def test_cloudplan_is_killed_while_pytest_reads_its_configuration(site):
     site.write({"pytest.ini": "[pytest]\naddopts = -p early\n",
                 "early.py": "import subprocess, time\nopen('asked', 'w').close()\nsubprocess.Popen(['sleep', '1000'])\ntime.sleep(1000)\n"})
     running = site.popen("run", "--", "-q")
-    wait_until((site.project / "asked").exists, what="pytest")
+    wait_until((site.project / "asked").exists, timeout=40, what="pytest")
     running.send_signal(signal.SIGKILL)
     finish(site, running)
 

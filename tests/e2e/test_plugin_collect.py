@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from cloudnodes import patience
 from plugin_project import Project
 from test_plugin_results import section
 
@@ -56,7 +57,7 @@ def local(project, *args):
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
     environ = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     done = subprocess.run([*words, *args], cwd=project.root, stdin=subprocess.DEVNULL, capture_output=True,
-                          encoding="utf-8", env=environ, timeout=60)
+                          encoding="utf-8", env=environ, timeout=patience(60))
     return done.stdout
 
 

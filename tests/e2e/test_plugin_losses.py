@@ -1,7 +1,7 @@
 """scripts/pytest_cloudplan_losses.py: where a lost worker is replaced, and where it is not."""
 import pytest
 
-from plugin_project import Project
+from plugin_project import DEADLINE, Project
 
 # The controller tells what it has heard of by files, and the tests wait for those.
 WAITING = """
@@ -11,7 +11,7 @@ HERE = pathlib.Path({here!r})
 NODE = os.path.basename(os.getcwd())
 
 def wait_for(name):
-    end = time.monotonic() + 60
+    end = time.monotonic() + {seconds}
     while not (HERE / name).exists():
         assert time.monotonic() < end, name
         time.sleep(0.02)
@@ -36,7 +36,7 @@ def project(tmp_path):
     project = Project(tmp_path)
     (tmp_path / "here").mkdir()
     (project.root / "tests/test_x.py").unlink()
-    project.write("tests/waiting.py", WAITING.format(here=str(tmp_path / "here")))
+    project.write("tests/waiting.py", WAITING.format(here=str(tmp_path / "here"), seconds=DEADLINE))
     project.write("tests/conftest.py", CONFTEST)
     return project
 

@@ -134,7 +134,7 @@ import os, pathlib, time
 HERE = pathlib.Path({counts!r})
 
 def wait_for(name):
-    end = time.monotonic() + 30
+    end = time.monotonic() + {seconds}
     while not (HERE / name).exists():
         assert time.monotonic() < end, name
         time.sleep(0.02)
@@ -150,7 +150,7 @@ def die_once(name):
 def test_a_worker_is_lost_while_the_successor_of_another_collects(project, mode):
     counts = project.tmp / "counts"
     counts.mkdir()
-    project.write("tests/waiting.py", WAITING.format(counts=str(counts)))
+    project.write("tests/waiting.py", WAITING.format(counts=str(counts), seconds=DEADLINE))
     # xdist's successors are gw0 and gw1: the first one collects when the second one is there.
     project.write("tests/conftest.py", """
 from waiting import HERE, wait_for
@@ -178,7 +178,7 @@ def test_the_last_test_s_worker_is_lost_when_a_successor_was_sent_home(project, 
     """The successor of the first lost worker is ready when the last test runs: it is told to end, and collects still."""
     counts = project.tmp / "counts"
     counts.mkdir()
-    project.write("tests/waiting.py", WAITING.format(counts=str(counts)))
+    project.write("tests/waiting.py", WAITING.format(counts=str(counts), seconds=DEADLINE))
     # A worker's id; the controller has none: what it says is what it has heard of.
     project.write("tests/conftest.py", f"""
 from waiting import HERE, wait_for

@@ -11,13 +11,14 @@ from pathlib import Path
 import execnet
 import pytest
 
+from cloudnodes import slowed
 from plugin_project import DEADLINE, Project
 
 SHORT = """
 import os, pytest_cloudplan_gateways
-pytest_cloudplan_gateways.START_SECONDS = 3
+pytest_cloudplan_gateways.START_SECONDS = %d
 del os.environ["PYTEST_PLUGINS"]
-"""
+""" % slowed(3)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cloudnodes import wait_until
+from cloudnodes import patience, slowed, wait_until
 
 PLAIN = {"test_one.py": "def test_one():\n    pass\n"}
 
@@ -125,14 +125,14 @@ def test_hashed_known_hosts(make_site):
 
 def one_bad(site, bad, timeout=3):
     start = time.monotonic()
-    nodes, result = probe(site, f"--cloud-probe-timeout={timeout}", nodes=[*site.nodes, *([bad] if bad not in site.nodes else [])])
+    nodes, result = probe(site, f"--cloud-probe-timeout={slowed(timeout)}", nodes=[*site.nodes, *([bad] if bad not in site.nodes else [])])
     elapsed = time.monotonic() - start
     name = bad if isinstance(bad, str) else bad.name
     for node in site.nodes:
         if node is not bad:
             assert nodes[node.name]["state"] == "ready", nodes
     assert result.returncode == 0
-    assert elapsed < timeout + 3
+    assert elapsed < patience(timeout + 3)
     assert f"cloudplan: {name} is left out ({nodes[name]['state']}): {nodes[name]['reason']}" in result.stderr
     return nodes[name]["state"], nodes[name]["reason"]
 
@@ -247,13 +247,13 @@ def test_no_usable_node_at_all(pair):
 
 
 def test_all_at_once_not_one_after_the_other(make_site):
-    """With a round trip of 200 ms one node takes some 2 s; four must not take four times as long."""
+    """With a round trip of 200 ms one node takes some 2 s; four must not take four times as long, however slow this machine is."""
     site = make_site(nodes=1)
     relays = [site.world.relay(site.nodes[0], 200).name for _ in range(4)]
     one = probe(site, nodes=relays[:1])[1].elapsed
     nodes, result = probe(site, nodes=relays)
     assert all(n["state"] == "ready" for n in nodes.values())
-    assert result.elapsed < 2 * one
+    assert result.elapsed < 3 * one
 
 
 def test_more_nodes_than_descriptors(make_site):
@@ -272,7 +272,7 @@ def test_max_startups_is_lived_with(make_site, lines):
     site = make_site(nodes=0)
     cluster = site.world.cluster(30, sshd_config="MaxStartups 2:90:4\n" + lines)
     site.project.mkdir()
-    result = site.run("probe", "--format=json", "--cloud-probe-timeout=20", nodes=list(cluster.names))
+    result = site.run("probe", "--format=json", f"--cloud-probe-timeout={slowed(20)}", nodes=list(cluster.names))
     nodes = json.loads(result.stdout)["nodes"]
     ready = [n for n in nodes if n["state"] == "ready"]
     assert len(ready) > 20, nodes

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cloudnodes import patience
 from conftest import PROGRAM, SRC
 
 SCRIPTS = SRC / "scripts"
-DEADLINE = 90
+DEADLINE = patience(90)
 
 FAKE_CLOUDPLAN = """#!/bin/sh
 for word; do printf '[%s]\\n' "$word"; done

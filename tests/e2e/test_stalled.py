@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from cloudnodes import patience
 from test_bounded import FORCED
 from test_hostile import PLAIN, Cut
 
-SECONDS = 70  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and a busy machine
+SECONDS = 70  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and the run itself
 
 # After how many bytes which of these begins depends on what OpenSSH and libssh2 agree on.
 LATER = "timed out after 4 s while (waiting for the SSH banner and key exchange|authenticating|opening an SSH session|" \
@@ -78,7 +79,7 @@ def outcome(three_nodes):
 def test_the_others_run_in_time(outcome):
     result, _ = outcome
     assert result.returncode == 0 and "20 passed" in result.stdout, result
-    assert result.elapsed < SECONDS
+    assert result.elapsed < patience(SECONDS)
 
 
 @pytest.mark.parametrize("count", BYTES)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cloudnodes import wait_until
+from cloudnodes import patience, wait_until
 from conftest import SRC
 
 PLAN = ["--cloud-max-processes=1"]
@@ -29,7 +29,7 @@ def test_word(round, record_property):
     assert pkg.WORD == open("data.txt").read() == {word!r}
     if round == 1:
         open(os.path.expanduser("~/started-{word}"), "w").close()
-        end = time.monotonic() + 60
+        end = time.monotonic() + {patience(60)}
         while not os.path.exists(os.path.expanduser("~/go-{word}")):
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -48,7 +48,7 @@ class Run:
         self.process = site.popen("run", *PLAN, *options, "--", "-q", "-rP", nodes=[node], **more)
 
     def started(self):
-        wait_until((self.node.home / f"started-{self.word}").exists, 30, f"the tests of {self.word} to run: {self.process.poll()}")
+        wait_until((self.node.home / f"started-{self.word}").exists, 30, lambda: f"the tests of {self.word} to run: {self.process.poll()}")
         return self
 
     def end(self):
@@ -103,7 +103,7 @@ def test_killed_guard_frees_its_copy(site, node):
         if "/bin/sh -s" in words or words.startswith(("sshd: ci", "sshd-session: ci")):
             node.channel.call("signal", pid=pid, signal=int(signal.SIGKILL))
     site.finish(first.process)
-    wait_until(lambda: not holders(node), 10, f"the guards to end: {holders(node)}")
+    wait_until(lambda: not holders(node), 10, lambda: f"the guards to end: {holders(node)}")
     assert Run(site, node, "two").started().end() == {"/home/ci/pytest_ci_project"}
 
 
@@ -112,7 +112,7 @@ def test_killed_controller_frees_its_copy(site, node):
     first.process.send_signal(signal.SIGKILL)
     first.process.wait(10)
     (node.home / "go-one").touch()
-    wait_until(lambda: not holders(node), 15, f"the guards to end: {holders(node)}")
+    wait_until(lambda: not holders(node), 15, lambda: f"the guards to end: {holders(node)}")
     first.process.close()
     assert Run(site, node, "two").started().end() == {"/home/ci/pytest_ci_project"}
 
@@ -121,7 +121,7 @@ def test_all_copies_in_use(site, node):
     (node.home / "lock").write_text('cd; set -- pytest_ci_project; for n in 2 3 4 5 6 7 8 9; do set -- "$@" "pytest_ci_project~$n"; done\n'
                                     'mkdir "$@"; n=1; command=\n'
                                     'for dir; do touch "$dir/.cloudplan"; command="$command flock -n $dir/.cloudplan"; done\n'
-                                    'touch held; exec $command -c "touch held; sleep 60"\n')
+                                    'touch held; exec $command -c "touch held; sleep 1000"\n')
     site.write(suite("one"))
     with node.popen(["sh", "/home/ci/lock"]):
         wait_until((node.home / "held").exists, 10, "the locks")
@@ -185,7 +185,7 @@ class Guard:
     def end(self):
         self.process.stdin.close()
         self.process.stdout.close()
-        assert self.process.wait(20) == 0
+        assert self.process.wait(patience(20)) == 0
 
 
 @pytest.fixture(params=[pytest.param(shell, id=shell[0]) for shell in SHELLS])
@@ -202,13 +202,13 @@ def test_guard_in_other_shells(shell, tmp_path):
     # The connection of the first run broke, which its guard has not noticed.
     again = Guard(shell, tmp_path, "run1", slot)
     assert again.answer() == f"ok {slot}"
-    assert first.process.wait(10) == 0
+    assert first.process.wait(patience(10)) == 0
     # Killed, with its reader still there.
     second.process.kill()
     third = Guard(shell, tmp_path, "run3")
     assert third.answer() == f"ok {3 - slot}"
     for guard in (first, second):
-        guard.process.wait(10)
+        guard.process.wait(patience(10))
         guard.process.stdin.close()
         guard.process.stdout.close()
     for guard in (again, third):
@@ -236,7 +236,7 @@ def test_guard_looks_for_itself(shell, tmp_path, kind):
     assert re.match("copy exists there and was not made by cloudplan|copy is a symbolic link there", guard.answer())
     guard.process.stdin.close()
     guard.process.stdout.close()
-    assert guard.process.wait(20) == 1
+    assert guard.process.wait(patience(20)) == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert kind in ("link", "file") or (place / "precious").read_text() == "ten years"
 
@@ -254,7 +254,7 @@ def test_guard_ends_by_silence_in_all_shells(tmp_path):
             guard.say("alive\n")
     silent = time.monotonic()
     for guard in guards:
-        assert guard.process.wait(20) == 0
+        assert guard.process.wait(patience(20)) == 0
         guard.process.stdin.close()
         guard.process.stdout.close()
     assert time.monotonic() > silent + 4

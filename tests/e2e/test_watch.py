@@ -24,7 +24,7 @@ class Watched:
 
     def wait_for(self, pattern, count=1, timeout=DEADLINE):
         wait_until(lambda: len(re.findall(pattern, self.text(), re.M)) >= count, timeout=timeout,
-                   what=f"{count} times {pattern} in:\n{self.text()}")
+                   what=lambda: f"{count} times {pattern} in:\n{self.text()}")
 
     def wait_idle(self, count, **options):
         self.wait_for(r"^cloudplan: .*waiting for a change in ", count, **options)
