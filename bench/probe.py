@@ -35,6 +35,9 @@ QUESTION = "/home/ci/question.sh"
 NONCE = "0123456789abcdef"
 RELAYS_MAX = 50  # so many addresses World.relay() has to give
 QUIET_SECONDS = 10  # to wait for at most before each run
+# What each tool may take for a node: on a slow machine the last of them has to wait for all others' logins, and a tool that gives
+# up measures nothing.
+NODE_SECONDS = 600
 
 WALL_GOAL, CPU_GOAL, NODE_GOAL_MS = 4, 40, 2
 
@@ -42,6 +45,7 @@ WALL_GOAL, CPU_GOAL, NODE_GOAL_MS = 4, 40, 2
 SSHD_CONFIG = """\
 MaxStartups 4096
 LogLevel INFO
+LoginGraceTime 0
 HostKey /etc/ssh/ssh_host_ed25519_key
 """
 
@@ -88,7 +92,7 @@ class Tool:
 
     def run(self, world, nodes):
         result = world.run(["/usr/bin/python3", "-I", "-S", "/home/ci/measure.py", self.stdin, "/home/ci/answers",
-                            *self.argv], cwd=PROJECT, env={"PARALLEL_SHELL": "/bin/sh"}, timeout=300, check=True)
+                            *self.argv], cwd=PROJECT, env={"PARALLEL_SHELL": "/bin/sh"}, timeout=2 * NODE_SECONDS, check=True)
         run = json.loads(result.stdout)
         answers = (world.home / "answers").read_text("utf-8", "replace")
         answered = 0 if run["status"] else self.count(answers)
@@ -114,7 +118,7 @@ def answers_in_text(text):
 
 
 def clush(nodes, *options):
-    return ["clush", "-S", "-f", str(len(nodes)), "-w", ",".join(nodes), "-o", " ".join([*SSH[1:], *options]), "sh -s"]
+    return ["clush", "-S", "-t", str(NODE_SECONDS), "-f", str(len(nodes)), "-w", ",".join(nodes), "-o", " ".join([*SSH[1:], *options]), "sh -s"]
 
 
 def parallel(nodes, *options):
@@ -124,7 +128,8 @@ def parallel(nodes, *options):
 
 def tools(nodes):
     return [
-        Tool("cloudplan", [PROGRAM, "probe", "--format=json", *(f"--cloud-node={node}" for node in nodes)],
+        Tool("cloudplan", [PROGRAM, "probe", "--format=json", f"--cloud-probe-timeout={NODE_SECONDS}",
+                           *(f"--cloud-node={node}" for node in nodes)],
              answers_in_json),
         Tool("clush", clush(nodes), answers_in_text, QUESTION),
         Tool("parallel ssh", parallel(nodes), answers_in_text),

@@ -138,6 +138,7 @@ progress() { # LOG
         sleep 2 &
         sleeping=$!
         wait "$sleeping"
+        kill -0 $$ 2>/dev/null || exit # check.sh itself, which was killed
         # "gw0 [1590] / gw1 [1590]" of pytest-xdist, or "collected 1590 items"; then a line for each result.
         now=$(awk '
             !all && /^gw[0-9]+ \[[0-9]+\]/ { all = substr($2, 2) + 0 }

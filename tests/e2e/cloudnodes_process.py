@@ -33,13 +33,15 @@ def wait_until(condition, timeout=10, what="the condition"):
     which says at that time what was in the way."""
     allowed = patience(timeout)
     deadline = time.monotonic() + allowed
+    pause = 0.005
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {allowed:.0f} s in vain for {what() if callable(what) else what}")
-        time.sleep(0.005 if timeout < 1 else 0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.1)  # a look costs something, too: it may read all of a machine's processes
 
 
 class Channel:
