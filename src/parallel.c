@@ -13,8 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#define LINE_LENGTH "130000" /* bytes: Linux takes 128 KiB for one argument, such as the command for a shell */
+#define ARG_MAX_LEAST (1 << 20)
 #define TICK_MS 250       /* how often the progress is looked at */
 #define JOBLOG_RECORD 256 /* bytes of a joblog's record beside the command, at most */
 
@@ -61,6 +65,24 @@ static void read_words(int *fd, char *words, size_t *len, size_t max)
     }
 }
 
+/* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own start, and
+ * keeps the answer in its home, which is a new one in each run.  Where all arguments together may be as long as usual the answer
+ * is known.  A version that looks for it elsewhere measures, as any does where this cannot be written. */
+static void tell_line_length(const char *home)
+{
+    struct utsname machine;
+    struct error err = {0};
+    if (sysconf(_SC_ARG_MAX) < ARG_MAX_LEAST || uname(&machine))
+        return;
+    char *tmp = path_join(home, "tmp"), *logins = tmp ? path_join(tmp, "sshlogin") : NULL;
+    char *here = logins ? path_join(logins, machine.nodename) : NULL;
+    if (here && !mkdir(tmp, 0700) && !mkdir(logins, 0700) && !mkdir(here, 0700))
+        rundir_write(here, "linelen", LINE_LENGTH, strlen(LINE_LENGTH), &err);
+    free(here);
+    free(logins);
+    free(tmp);
+}
+
 int parallel_run(const struct parallel_params *params, char *const *commands, size_t count, int *statuses, struct error *err)
 {
     char jobs[32], home[4096], tmp[4096], words[2048];
@@ -73,6 +95,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
         goto out;
     }
     unlink(joblog);
+    tell_line_length(params->rundir);
     if (write_list(params->rundir, commands, count, &list_bytes, err))
         goto out;
     snprintf(jobs, sizeof jobs, "-j%zu", params->max_processes ? params->max_processes : count);

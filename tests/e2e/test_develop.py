@@ -113,11 +113,12 @@ def test_installed_once_and_again_after_a_change(packages):
 
     run(*EGGS)
     assert all(pip_runs(node) for node in nodes)
+    nodes.remove(second)  # the rest is a matter of one node, and pip takes its time on each
     # What pip has done is undone by the sync, and done again without pip; changed code alone is no reason for it.
     (site.project / "tests/test_new.py").write_text("")
     (site.project / "src/first/more.py").write_text("X = 1\n")
     run(*EGGS)
-    assert [pip_runs(node) for node in nodes] == [0, 0]
+    assert pip_runs(first) == 0
     # A new version, and with that other names; the former ones are gone.
     setup = site.project / "setup.cfg"
     setup.write_text(setup.read_text().replace("1.0", "1.1"))

@@ -31,7 +31,7 @@ NONCE = "0123456789abcdef"
 
 SHELLS = {
     "dash": ["dash"],
-    "bash": ["bash"],
+    # Without this option it is nobody's /bin/sh.
     "bash-posix": ["bash", "--posix"],
     "busybox": ["busybox", "sh"],
     "mksh": ["mksh"],

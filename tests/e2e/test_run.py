@@ -353,12 +353,25 @@ exit $status
 """
 
 
+# What it keeps of how long a command line may be: it measures that where it does not know it, by starting processes.
+MEASURED = """\
+#!/bin/sh
+case " $* " in *" --joblog "*) ;; *) exec /usr/bin/parallel "$@" ;; esac
+find "$PARALLEL_HOME" -name linelen >>~/measured
+/usr/bin/parallel "$@"
+status=$?
+find "$PARALLEL_HOME" -name linelen >>~/measured
+exit $status
+"""
+
+
 def test_bandwidth_limit_and_one_at_a_time(site):
     """rsync is told the one, and keeps it: 100 KiB at 100 KiB/s for each of three nodes; the other is seen in who runs when."""
     folder = site.world.home / "noting"
     folder.mkdir(exist_ok=True)
-    (folder / "rsync").write_text(NOTING)
-    (folder / "rsync").chmod(0o755)
+    for name, text in (("rsync", NOTING), ("parallel", MEASURED)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     log = site.world.home / "rsyncs"
 
     def sync(*options):
@@ -376,8 +389,9 @@ def test_bandwidth_limit_and_one_at_a_time(site):
     _, quick = sync("--cloud-rsync-bandwidth-limit=0")
     told = [words for what, words in quick if what == "begins"]
     assert len(told) == 3 and not any("--bwlimit" in words.replace("--bwlimit=0 ", "") for words in told), quick
+    measured = (site.world.home / "measured").read_text().split()
+    assert len(measured) == 4 and measured[0] == measured[1] and measured[2] == measured[3], measured
     shutil.rmtree(folder)
-    log.unlink()
 
 
 def test_cipher_is_a_preference(make_site):
