@@ -76,8 +76,11 @@ static void tell_line_length(const char *home)
         return;
     char *tmp = path_join(home, "tmp"), *logins = tmp ? path_join(tmp, "sshlogin") : NULL;
     char *here = logins ? path_join(logins, machine.nodename) : NULL;
-    if (here && !mkdir(tmp, 0700) && !mkdir(logins, 0700) && !mkdir(here, 0700))
-        rundir_write(here, "linelen", LINE_LENGTH, strlen(LINE_LENGTH), &err);
+    char *length = here ? path_join(here, "linelen") : NULL;
+    if (length && !mkdir(tmp, 0700) && !mkdir(logins, 0700) && !mkdir(here, 0700) &&
+        rundir_write(here, "linelen", LINE_LENGTH, strlen(LINE_LENGTH), &err))
+        unlink(length); /* an empty one is an error to it */
+    free(length);
     free(here);
     free(logins);
     free(tmp);

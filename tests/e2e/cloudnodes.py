@@ -98,6 +98,20 @@ def write_etc(directory):
         (directory / name).write_text(text)
 
 
+# {host: {file name: bytes}}: made once in this process, for the node of that name in each of its worlds.
+HOST_KEYS = {}
+
+
+def start_host_keys(node):
+    """As make_keys()."""
+    if node.host not in HOST_KEYS:
+        return make_keys(node.etc_ssh, node.host)
+    for name, data in HOST_KEYS[node.host].items():
+        (node.etc_ssh / name).touch(0o600)
+        (node.etc_ssh / name).write_bytes(data)
+    return []
+
+
 class World:
     """Nodes, a network and a controller, from which commands are run.
 
@@ -189,7 +203,7 @@ class World:
     def _add(self, machines):
         """Brings up machines, all at once in each step."""
         nodes = [machine for machine in machines if isinstance(machine, Node)]
-        keys = [process for node in nodes for process in make_keys(node.etc_ssh, node.host)]
+        keys = [process for node in nodes for process in start_host_keys(node)]
         with open(self.directory / "etc/hosts", "a", encoding="ascii") as hosts:
             hosts.writelines(f"{machine.name} {machine.host}\n" for machine in machines)
         self._machines += machines
@@ -206,6 +220,7 @@ class World:
             machine.as_root(["ip", "-batch", "-"], "\n".join(machine._address_commands()) + "\n")
         wait_for_keys(keys)
         for node in nodes:
+            HOST_KEYS.setdefault(node.host, {path.name: path.read_bytes() for path in node.etc_ssh.glob("ssh_host_*")})
             node._fill_homes()
             node._sshd_launch()
             self.know_host_key(node)
@@ -232,6 +247,12 @@ class World:
         made = Node(self, self._next(), **{**self._node_options, **options})
         self._add([made])
         return made
+
+    def remove(self, node):
+        """Ends a node for good."""
+        node.close()
+        self._machines.remove(node)
+        self.nodes.remove(node)
 
     def cluster(self, count, **options):
         """count addresses (10.0.121.1 ...) of one sshd; returns a Cluster, whose names they are.  Once per world."""

@@ -61,36 +61,45 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-class Home:
-    """The names in a home directory, and its small files: one level, and .ssh."""
+class Folder:
+    """The names in a directory, and its small files: one level, and .ssh."""
 
     def __init__(self, path):
         self.path = path
         self.names = set(os.listdir(path))
-        self.files = {file: file.read_bytes() for folder in (path, path / ".ssh") if folder.is_dir()
+        self.files = {file: (file.stat().st_mode & 0o7777, file.read_bytes()) for folder in (path, path / ".ssh") if folder.is_dir()
                       for file in folder.iterdir() if file.is_file() and not file.is_symlink() and file.stat().st_size < SMALL}
 
     def restore(self):
         for name in set(os.listdir(self.path)) - self.names:
             remove(self.path / name)
-        for file, data in self.files.items():
-            if not file.is_file() or file.is_symlink() or file.read_bytes() != data:
+        for file, (mode, data) in self.files.items():
+            if not file.is_file() or file.is_symlink() or file.read_bytes() != data or file.stat().st_mode & 0o7777 != mode:
+                file.parent.mkdir(exist_ok=True)
                 remove(file)
+                file.touch(mode)
                 file.write_bytes(data)
+                file.chmod(mode)
 
 
 class Keeper:
     def __init__(self, worlds):
         self.worlds = worlds
         machines = [machine for world in worlds for machine in world.machines]
-        self.homes = [Home(home) for machine in machines for home in (machine.home, machine.dev_home)]
-        self.sshd_configs = {machine: (machine.etc_ssh / "sshd_config").read_text()
-                             for machine in machines if isinstance(machine, Node)}
+        self.folders = [Folder(path) for machine in machines for path in (machine.home, machine.dev_home, machine.etc_ssh)]
+        self.machines = set(machines)
+        self.known = {machine: list(machine._known) for machine in machines if isinstance(machine, Node)}
 
     def restore(self):
         """Returns {host: command lines of what was left}, without hosts where nothing was."""
-        for machine, text in self.sshd_configs.items():
-            machine.mend(text)
+        for world in self.worlds:
+            for node in set(world.machines) - self.machines - {world.cluster_node}:
+                world.remove(node)
+        for folder in self.folders:
+            folder.restore()
+        for node, known in self.known.items():
+            node._known = known
+            node.mend()
         left = {}
         for machine in [machine for world in self.worlds for machine in world.machines]:
             found = machine.end_processes()
@@ -99,6 +108,4 @@ class Keeper:
             for folder in ("tmp", "var/tmp", "run", "dev/shm"):
                 for path in (machine.root / folder).glob("cloudplan*"):
                     remove(path)
-        for home in self.homes:
-            home.restore()
         return left

@@ -109,6 +109,9 @@ def cloud(site):
     return Cloud(site)
 
 
+ONE_EACH = ["--cloud-max-processes=1"]  # where it does not matter that workers share a node
+
+
 class Cloud:
     """A project run here and over the nodes, one of which is another user's."""
 
@@ -262,7 +265,7 @@ def test_warnings_as_errors(cloud):
 def test_sources(cloud, source):
     """--cov alone measures all that is not installed where Python keeps what is: by Debian that is pytest, too."""
     cloud.site.write({**SUITE, ".coveragerc": "[run]\nomit = /usr/*\n"})
-    there, seen = cloud.compare(*source, "--cov-report=term-missing")
+    there, seen = cloud.compare(*source, "--cov-report=term-missing", own=ONE_EACH)
     assert table(there)[0] and all(name.startswith(PROJECT + "/") for name in seen["data"])
 
 
@@ -326,7 +329,7 @@ def test_json_report(cloud):
 ])
 def test_configurations(cloud, files, args):
     cloud.site.write({**SUITE, **files})
-    cloud.compare(*args, "--cov-report=term-missing", "--cov-report=xml")
+    cloud.compare(*args, "--cov-report=term-missing", "--cov-report=xml", own=ONE_EACH)
 
 
 def test_a_configuration_outside_of_the_project(cloud):

@@ -47,7 +47,7 @@ REFUSED = {
     "endless diagnostics": ("ForceCommand yes >&2", "failed", "answer malformed: more than 256 KiB of diagnostics"),
     "escape sequences": ("ForceCommand printf '\\033]0;owned\\007\\033[2J'", "failed", r"answer malformed: .*\(first line: \?\]0;owned\?\?\[2J"),
     "binary": ("ForceCommand head -c 100000 /dev/urandom", "failed", "answer malformed"),
-    "silence": ("ForceCommand sleep 60", "offline", "timed out after 6 s while waiting for the answer"),
+    "silence": ("ForceCommand sleep 1000", "offline", f"timed out after {slowed(6)} s while waiting for the answer"),
 }
 
 

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from cloudnodes import patience, slowed, wait_until
+from cloudnodes import World, patience, slowed, wait_until
+from cloudnodes_keeper import Keeper
+from conftest import PROGRAM, Site, clean
 
 PLAIN = {"test_one.py": "def test_one():\n    pass\n"}
 
@@ -137,9 +139,19 @@ def one_bad(site, bad, timeout=3):
     return nodes[name]["state"], nodes[name]["reason"]
 
 
+@pytest.fixture(scope="module")
+def two_nodes():
+    with World(nodes=2, visible=[os.path.dirname(os.path.realpath(PROGRAM))]) as world:
+        yield Site(world)
+
+
 @pytest.fixture
-def pair(make_site):
-    return make_site(nodes=2)
+def pair(two_nodes):
+    """Put back as it was after each test, which may break it."""
+    keeper = Keeper([two_nodes.world])
+    clean(two_nodes)
+    yield two_nodes
+    keeper.restore()
 
 
 def test_name_not_resolved(pair):
@@ -162,13 +174,13 @@ def test_node_down(pair):
 def test_node_that_accepts_and_says_nothing(pair):
     pair.nodes[1].mute()
     assert one_bad(pair, pair.nodes[1]) == (
-        "offline", "timed out after 3 s while waiting for the SSH banner and key exchange")
+        "offline", f"timed out after {slowed(3)} s while waiting for the SSH banner and key exchange")
 
 
 def test_sshd_that_stops_in_the_middle(pair):
     pair.nodes[1].scripted(b"SSH-2.0-OpenSSH_9.2\r\n", then="stall")
     state, reason = one_bad(pair, pair.nodes[1])
-    assert state == "offline" and "timed out after 3 s while waiting for the SSH" in reason
+    assert state == "offline" and f"timed out after {slowed(3)} s while waiting for the SSH" in reason
 
 
 def test_garbage_instead_of_a_banner(pair):
@@ -204,37 +216,28 @@ def test_wrong_key(pair):
     assert state == "refused" and "authentication refused for ci" in reason and "publickey" in reason
 
 
-def test_node_without_python(make_site):
-    site = make_site(nodes=1)
-    bad = site.world.node(hide=("python3",))
-    site.nodes.append(bad) if bad not in site.nodes else None
-    state, reason = one_bad(site, bad)
+def test_node_without_python(pair):
+    bad = pair.world.node(hide=("python3",))
+    state, reason = one_bad(pair, bad)
     assert state == "unfit" and "python is missing" in reason
 
 
-def test_node_without_rsync(make_site):
-    site = make_site(nodes=1)
-    bad = site.world.node(hide=("rsync",))
-    site.nodes.append(bad) if bad not in site.nodes else None
-    state, reason = one_bad(site, bad)
+def test_node_without_rsync(pair):
+    bad = pair.world.node(hide=("rsync",))
+    state, reason = one_bad(pair, bad)
     assert state == "unfit" and "rsync is missing" in reason
 
 
-def test_a_shell_that_does_not_answer(make_site):
-    site = make_site(nodes=1)
-    bad = site.world.node(bashrc="echo This account is closed.; exit 1\n")
-    site.nodes.append(bad) if bad not in site.nodes else None
-    state, reason = one_bad(site, bad)
+def test_a_shell_that_does_not_answer(pair):
+    bad = pair.world.node(bashrc="echo This account is closed.; exit 1\n")
+    state, reason = one_bad(pair, bad)
     assert state == "failed" and "answer malformed" in reason and "This account is closed." in reason
 
 
-def test_a_shell_that_hangs(make_site):
-    site = make_site(nodes=1)
-    bad = site.world.node(bashrc="read -r line </dev/zero\n")
-    site.nodes.append(bad) if bad not in site.nodes else None
-    state, reason = one_bad(site, bad)
-    assert state == "offline" and reason == "timed out after 3 s while waiting for the answer"
-    bad.close()
+def test_a_shell_that_hangs(pair):
+    bad = pair.world.node(bashrc="read -r line </dev/zero\n")
+    state, reason = one_bad(pair, bad)
+    assert state == "offline" and reason == f"timed out after {slowed(3)} s while waiting for the answer"
 
 
 def test_no_usable_node_at_all(pair):

@@ -103,7 +103,7 @@ def test_must_fail_with_a_worse_outcome(site):
     """The comparison above can fail: a suite that behaves differently on a node is seen."""
     site.write({**SUITE, "tests/test_where.py": "import socket\n\ndef test_here():\n    assert socket.gethostname() == 'controller'\n"})
     site.world.run(["python3", "-m", "pytest", "-q", "--junitxml=/home/ci/local.xml"], cwd="/home/ci/project")
-    site.run("run", "--", "-q", "--junitxml=/home/ci/far.xml")
+    site.run("run", "--cloud-max-processes=1", "--", "-q", "--junitxml=/home/ci/far.xml")
     assert outcomes(site.world.home / "local.xml")[0] != outcomes(site.world.home / "far.xml")[0]
 
 
@@ -120,7 +120,7 @@ def test_must_fail_with_a_worse_outcome(site):
 def test_arguments_as_typed(site, args, passed):
     site.write({"tests/test_a.py": "def test_one(): pass\ndef test_two(): pass\n", "tests/test_b.py": "def test_one(): pass\n",
                 "other.ini": "[pytest]\n"})
-    result = site.run("run", "--cloud-max-processes=1", "--", "-q", *args)
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q", *args, nodes=site.nodes[:1])
     assert result.returncode == 0, result
     assert f"{passed} passed" in result.stdout
 
@@ -128,9 +128,9 @@ def test_arguments_as_typed(site, args, passed):
 def test_exit_status_is_the_engine_s(site):
     site.write({"test_a.py": "def test_one(): pass\n"})
     one = ["--cloud-max-processes=1"]
-    assert site.run("run", *one, "--", "-q").returncode == 0
-    assert site.run("run", *one, "--", "-q", "-k", "nothing").returncode == 5
-    assert site.run("run", *one, "--", "--no-such-option").returncode == 4
+    assert site.run("run", *one, "--", "-q", nodes=site.nodes[:1]).returncode == 0
+    assert site.run("run", *one, "--", "-q", "-k", "nothing", nodes=site.nodes[:1]).returncode == 5
+    assert site.run("run", *one, "--", "--no-such-option", nodes=site.nodes[:1]).returncode == 4
 
 
 def test_virtualenv_in_the_project(site):
@@ -277,7 +277,7 @@ def test_a_foreign_directory_is_never_touched(site):
     precious.mkdir()
     (precious / "thesis.txt").write_text("ten years")
     (second.home / "pytest_ci_project").symlink_to("/home/ci/.ssh")
-    result = site.run("run", "--", "-q")
+    result = site.run("run", "--cloud-max-processes=1", "--", "-q")
     assert result.returncode == 0
     assert [p.name for p in precious.iterdir()] == ["thesis.txt"]
     assert (second.home / ".ssh/authorized_keys").exists()

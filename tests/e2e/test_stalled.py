@@ -4,19 +4,20 @@ import re
 
 import pytest
 
-from cloudnodes import patience
+from cloudnodes import patience, slowed
 from test_bounded import FORCED
 from test_hostile import PLAIN, Cut
 
 SECONDS = 70  # for the whole run: 4 for the probe, 20 for opening, 20 for leases, and the run itself
 
 # After how many bytes which of these begins depends on what OpenSSH and libssh2 agree on.
-LATER = "timed out after 4 s while (waiting for the SSH banner and key exchange|authenticating|opening an SSH session|" \
+PROBE_SECONDS = slowed(4)
+LATER = f"timed out after {PROBE_SECONDS} s while (waiting for the SSH banner and key exchange|authenticating|opening an SSH session|" \
         "starting a shell|waiting for the answer)"
 # {so many bytes come from sshd: (the reason where it is the probe's connection, the one of the master's)}
 BYTES = {
-    0: ("timed out after 4 s while waiting for the SSH banner", "Connection timed out during banner exchange"),
-    60: ("timed out after 4 s while waiting for the SSH banner", r"Connection to \S+ port 22 timed out"),
+    0: (f"timed out after {PROBE_SECONDS} s while waiting for the SSH banner", "Connection timed out during banner exchange"),
+    60: (f"timed out after {PROBE_SECONDS} s while waiting for the SSH banner", r"Connection to \S+ port 22 timed out"),
     1200: (LATER, r"Connection to \S+ port 22 timed out"),
     1900: (LATER, r"Timeout, server \S+ not responding"),
     2500: (LATER, r"Timeout, server \S+ not responding"),
@@ -59,7 +60,7 @@ def outcome(three_nodes):
     limits = [[count] for count in BYTES] + [[None, count] for count in BYTES]
     cuts = [Cut(world, f"10.0.120.{150 + i}", Login(cluster, cluster.names[i]), limit, "stall") for i, limit in enumerate(limits)]
     site.write(PLAIN)
-    result = site.run("run", "--cloud-max-processes=1", "--cloud-probe-timeout=4", "--", "-q", timeout=2 * SECONDS, env=BEAT,
+    result = site.run("run", "--cloud-max-processes=1", f"--cloud-probe-timeout={PROBE_SECONDS}", "--", "-q", timeout=2 * SECONDS, env=BEAT,
                       nodes=[*(cut.name for cut in cuts), *nodes, good])
     for cut in cuts:
         cut.peer.stop()
