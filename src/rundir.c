@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,13 +124,15 @@ int rundir_write(const char *dir, const char *name, const char *text, size_t len
 {
     int result = -1;
     int fd = -1;
+    bool made = false;
     char *path = path_join(dir, name);
     if (!path) {
         errno = ENOMEM;
         return error_errno(err, name);
     }
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
+    made = fd >= 0;
+    if (!made)
         goto out;
     while (len > 0) {
         ssize_t n = write(fd, text, len);
@@ -148,6 +151,8 @@ out:
         error_errno(err, path);
     if (fd >= 0)
         close(fd);
+    if (made && result < 0) /* half a file is none */
+        unlink(path);
     free(path);
     return result;
 }
@@ -162,11 +167,19 @@ char *rundir_tail(const char *path, size_t max, size_t *len)
     off_t from = size > (off_t)max ? size - (off_t)max : 0;
     if (size >= 0 && lseek(fd, from, SEEK_SET) >= 0 && (text = malloc(max + 1))) {
         *len = 0;
-        ssize_t n;
-        while (*len < max && (n = read(fd, text + *len, max - *len)) > 0)
-            *len += (size_t)n;
+        ssize_t n = 0;
+        while (*len < max && ((n = read(fd, text + *len, max - *len)) > 0 || (n < 0 && errno == EINTR)))
+            *len += n > 0 ? (size_t)n : 0;
         text[*len] = '\0';
+        if (n < 0) { /* a part would be taken for the whole */
+            int failed = errno;
+            free(text);
+            text = NULL;
+            errno = failed;
+        }
     }
+    int saved = errno;
     close(fd);
+    errno = saved;
     return text;
 }
