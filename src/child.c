@@ -260,7 +260,10 @@ int child_start(struct child *child, const struct child_spec *spec, struct error
             }
             theirs[i] = p[i == 0 ? 0 : 1];
             ours[i] = p[i == 0 ? 1 : 0];
-            fcntl(ours[i], F_SETFL, O_NONBLOCK);
+            if (fcntl(ours[i], F_SETFL, O_NONBLOCK)) {
+                error_errno(err, "pipe");
+                goto out;
+            }
         }
     }
     env = env_make(spec->env);
@@ -404,6 +407,7 @@ int child_exit_status(const struct child *child)
 struct capture {
     char *text;
     size_t len, max;
+    int error; /* errno of what could not be read */
 };
 
 /* Reads what is there, but not without end: the time-out holds for a child that never stops
@@ -416,8 +420,12 @@ static bool capture_read(struct capture *c, int fd)
         ssize_t n = room ? read(fd, c->text + c->len, c->max - c->len) : read(fd, drop, sizeof drop);
         if (n == 0)
             return false;
-        if (n < 0)
-            return errno == EAGAIN || errno == EINTR;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            c->error = errno == EAGAIN ? 0 : errno;
+            return errno == EAGAIN;
+        }
         if (room)
             c->len += (size_t)n;
     }
@@ -427,7 +435,7 @@ static bool capture_read(struct capture *c, int fd)
 int child_capture(const char *const *argv, const char *const *env, int timeout_ms, size_t max, char **out,
                   char **errout, int *status, struct error *err)
 {
-    struct capture c[2] = {{malloc(max + 1), 0, max}, {malloc(max + 1), 0, max}};
+    struct capture c[2] = {{malloc(max + 1), 0, max, 0}, {malloc(max + 1), 0, max, 0}};
     struct child child = CHILD_INIT;
     int result = -1;
     *out = *errout = NULL;
@@ -464,6 +472,11 @@ int child_capture(const char *const *argv, const char *const *env, int timeout_m
         capture_read(&c[0], child.out);
     if (child.err >= 0)
         capture_read(&c[1], child.err);
+    if (c[0].error || c[1].error) {
+        errno = c[0].error ? c[0].error : c[1].error;
+        error_errno(err, argv[0]);
+        goto out;
+    }
     c[0].text[c[0].len] = c[1].text[c[1].len] = '\0';
     *out = c[0].text;
     *errout = c[1].text;
