@@ -161,16 +161,25 @@ static int find_chdir(struct project *project, const char *typed, const struct p
     return check_lengths(project->chdir, err);
 }
 
-/* 1: dir holds a pyvenv.cfg, 0: it does not, -1: no memory. */
+/* Whether an error says that there is nothing of that name for us, rather than that nobody knows. */
+static bool is_absent(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == EACCES || error == ELOOP || error == ENAMETOOLONG;
+}
+
+/* 1: dir holds a pyvenv.cfg, 0: it does not, -1: errno says why it is not known. */
 static int is_virtualenv(const char *dir)
 {
     char *cfg = path_join(dir, "pyvenv.cfg");
-    if (!cfg)
+    if (!cfg) {
+        errno = ENOMEM;
         return -1;
+    }
     struct stat st;
-    int yes = stat(cfg, &st) == 0 && S_ISREG(st.st_mode);
+    int failed = stat(cfg, &st) ? errno : 0;
     free(cfg);
-    return yes;
+    errno = failed;
+    return failed ? -!is_absent(failed) : S_ISREG(st.st_mode);
 }
 
 /* Sets project->venv to dir, physical, if that is a virtualenv: 1, 0 or -1 as above. */
@@ -178,16 +187,19 @@ static int try_virtualenv(struct project *project, const char *dir, bool must_be
 {
     char *real = realpath(dir, NULL);
     if (!real)
-        return errno == ENOMEM ? -1 : 0;
+        return -!is_absent(errno);
     int yes = must_be_inside && !inside(project->root, real) ? 0 : is_virtualenv(real);
     if (yes == 1)
         project->venv = real;
-    else
+    else {
+        int saved = errno;
         free(real);
+        errno = saved;
+    }
     return yes;
 }
 
-/* 1: found, 0: there is none, -1: no memory. */
+/* 1: found, 0: there is none, -1: errno. */
 static int search_virtualenv(struct project *project)
 {
     static const char *const names[] = {"venv", ".venv", "env", ".env", "virtualenv"};
@@ -207,7 +219,11 @@ static int place_virtualenv(struct project *project, struct error *err)
     else if (inside(project->root, project->venv))
         place = project->venv + strlen(project->root) + 1;
     struct stat st;
-    if (!inside(project->root, project->venv) && lstat(place, &st) == 0)
+    errno = ENOENT; /* inside there is only itself */
+    bool taken = !inside(project->root, project->venv) && lstat(place, &st) == 0;
+    if (!taken && !is_absent(errno))
+        return error_errno(err, place);
+    if (taken)
         return error_set(
             err, STATUS_USAGE,
             "%s: a virtualenv outside the project is copied to %s, and the project has a %s already; "
@@ -224,7 +240,7 @@ static int find_virtualenv(struct project *project, const char *typed, struct er
 {
     int found = typed ? try_virtualenv(project, typed, false) : search_virtualenv(project);
     if (found < 0)
-        return no_memory(err);
+        return error_errno(err, typed ? typed : "virtualenv");
     if (found == 0 && typed)
         return error_set(
             err, STATUS_USAGE,
@@ -272,6 +288,10 @@ static int virtualenv_value(const char *venv, const char *key, char **value, str
             no_memory(err);
             goto out;
         }
+    }
+    if (!*value && ferror(file)) {
+        error_errno(err, cfg);
+        goto out;
     }
     result = 0;
 out:
@@ -364,7 +384,7 @@ static int virtualenv_python(struct project *project, const char *name, char **l
     if (!program || !remote_venv || !(*remote = virtualenv_program(remote_venv, name)) || !(*local = strdup(program)))
         no_memory(err);
     else if (access(program, X_OK) != 0)
-        error_set(err, STATUS_USAGE, "%s: %s; make the virtualenv anew, or choose with --cloud-python", program,
+        error_set(err, is_absent(errno) ? STATUS_USAGE : STATUS_SYSTEM, "%s: %s; make the virtualenv anew, or choose with --cloud-python", program,
                   strerror(errno));
     else if ((*base = find_base(project, program, name, err)))
         result = keep_local(project, program, err);
