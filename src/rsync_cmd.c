@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,10 @@ static int add_outside(FILE *sources, const char *root, const char *path, struct
     if (project_is_home(path))
         return error_set(err, STATUS_USAGE, "%s: would be copied as a whole; name a directory in it", path);
     snprintf(clash, sizeof clash, "%s/%.255s", root, name);
-    if (!lstat(clash, &st))
+    bool taken = lstat(clash, &st) == 0;
+    if (!taken && errno != ENOENT)
+        return error_errno(err, clash);
+    if (taken)
         return error_set(err, STATUS_USAGE, "%s would be copied to %s, which the project itself has: rename one", path,
                          name);
     add(sources, "", path);
@@ -109,6 +113,12 @@ const char *rsync_place(const char *root, const char *dir)
     return path ? path : strrchr(dir, '/') + 1;
 }
 
+/* Errors that say nothing of a path as it was typed. */
+static bool is_of_the_system(int error)
+{
+    return error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE || error == ESTALE;
+}
+
 int rsync_places_find(struct rsync_places *places, const struct sync_params *params, struct error *err)
 {
     size_t n = 0;
@@ -120,9 +130,11 @@ int rsync_places_find(struct rsync_places *places, const struct sync_params *par
     for (size_t i = 0; i < n; i++) {
         struct stat st;
         char *real = places->dirs[i] = realpath(params->dirs[i], NULL);
-        if (!real || stat(real, &st) || !S_ISDIR(st.st_mode))
-            return error_set(err, STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
-                             real ? "not a directory" : strerror(errno));
+        if (!real || stat(real, &st))
+            return error_set(err, is_of_the_system(errno) ? STATUS_SYSTEM : STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
+                             strerror(errno));
+        if (!S_ISDIR(st.st_mode))
+            return error_set(err, STATUS_USAGE, "--rsyncdir=%s: not a directory", params->dirs[i]);
         if (!strcmp(real, params->root))
             places->whole = true;
     }
