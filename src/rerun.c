@@ -4,6 +4,7 @@
 
 #include "xspec.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,11 @@
 static json_t *load(const char *path, struct error *err)
 {
     json_error_t why;
-    if (access(path, F_OK))
+    if (access(path, F_OK)) {
+        if (errno != ENOENT)
+            error_errno(err, path);
         return NULL;
+    }
     json_t *list = json_load_file(path, 0, &why);
     bool good = json_is_array(list);
     for (size_t i = 0; good && i < json_array_size(list); i++)
