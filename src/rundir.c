@@ -3,18 +3,23 @@
  * Its path ends up in a ControlPath, in an ssh_config and in an xspec, so a base directory counts only if
  * the sockets fit and if none of the three would read anything into it ("%", blanks, "//"); TMPDIR of a CI
  * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in which anybody
- * could put a directory or a symbolic link of their own into the place of ours.  Removal goes by
+ * could put a directory or a symbolic link of their own into the place of ours, or into that of a directory above
+ * (private_dir.h).  A link in a base's path is resolved: where it leads to counts, and is what is used.  Removal goes by
  * descriptors and never through a link: what a link in here leads to is not ours.
  */
 #include "rundir.h"
+
+#include "private_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -27,6 +32,8 @@
     (sizeof((struct sockaddr_un *)0)->sun_path - 1 - (sizeof TEMPLATE - 1) - 1 - SOCKET_NAME_MAX -           \
      SOCKET_BIND_SUFFIX)
 
+#define TRIES 100 /* names that somebody else has already */
+
 /* Nothing in here makes directories deeper than a few levels. */
 #define DEPTH_MAX 32
 
@@ -36,53 +43,93 @@ char *path_join(const char *dir, const char *name)
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-/* Length of base without slashes at its end, or 0 where it cannot be used. */
-static size_t usable(const char *base)
+/* What keeps base, a physical path, from being used; NULL: nothing yet. */
+static const char *unusable(const char *base)
 {
-    if (!base || *base != '/' || strstr(base, "//") ||
-        base[strspn(base, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/+@,:=-")])
-        return 0;
-    size_t len = strlen(base);
-    if (base[len - 1] == '/')
-        len--;
-    return len <= BASE_MAX ? len : 0;
+    if (!strcmp(base, "/"))
+        return "is the root directory";
+    if (base[strspn(base, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/+@,:=-")])
+        return "its path has special characters";
+    return strlen(base) > BASE_MAX ? "its path is too long" : NULL;
 }
 
-/* Whether others can rename what is in a directory, whosever it is. */
-static bool others_may_rename(const char *base)
+/* A new directory in the one behind fd; its name goes into the end of path, which is TEMPLATE. */
+static int make_in(int fd, char *path)
 {
-    struct stat st;
-    return stat(base, &st) == 0 && (st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX);
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    char *name = strrchr(path, '/') + 1, *random = strrchr(path, '.') + 1;
+    for (int i = 0; i < TRIES; i++) {
+        unsigned char bytes[6];
+        if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+            return -1;
+        for (size_t k = 0; k < sizeof bytes; k++)
+            random[k] = letters[bytes[k] % (sizeof letters - 1)];
+        if (mkdirat(fd, name, 0700) == 0)
+            return 0;
+        if (errno != EEXIST)
+            return -1;
+    }
+    return -1;
+}
+
+/* The directory in one base: its path, owned by the caller; NULL and what is wrong with that base, or without memory "". */
+static char *create_in(const char *base, char fault[PRIVATE_DIR_FAULT_MAX])
+{
+    char *path = NULL, *real = NULL;
+    int fd = -1;
+    *fault = '\0';
+    if (*base != '/') {
+        snprintf(fault, PRIVATE_DIR_FAULT_MAX, "is not an absolute path");
+        return NULL;
+    }
+    real = realpath(base, NULL);
+    const char *why = real ? unusable(real) : errno == ENOMEM ? "" : strerror(errno);
+    if (why) {
+        snprintf(fault, PRIVATE_DIR_FAULT_MAX, "%s", why);
+        goto out;
+    }
+    if ((fd = private_dir_open(real, fault)) < 0 || asprintf(&path, "%s" TEMPLATE, real) < 0) {
+        path = NULL;
+        goto out;
+    }
+    if (make_in(fd, path)) {
+        snprintf(fault, PRIVATE_DIR_FAULT_MAX, "%s", strerror(errno));
+        free(path);
+        path = NULL;
+    }
+out:
+    if (fd >= 0)
+        close(fd);
+    free(real);
+    return path;
 }
 
 char *rundir_create(struct error *err)
 {
-    const char *const bases[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp"};
-    const char *why = "";
+    const struct passwd *user = getpwuid(geteuid());
+    char cache[BASE_MAX + 64], faults[ERROR_TEXT_MAX] = "", fault[PRIVATE_DIR_FAULT_MAX];
+    snprintf(cache, sizeof cache, "%.80s/.cache", user ? user->pw_dir : "");
+    const struct {
+        const char *name, *path;
+    } bases[] = {{"XDG_RUNTIME_DIR", getenv("XDG_RUNTIME_DIR")}, {"TMPDIR", getenv("TMPDIR")}, {"/tmp", "/tmp"}, {"/var/tmp", "/var/tmp"},
+                 {"~/.cache", user ? cache : NULL}};
+    size_t len = 0;
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
-        size_t len = usable(bases[i]);
-        if (len == 0)
+        if (!bases[i].path || !*bases[i].path)
             continue;
-        if (others_may_rename(bases[i])) {
-            why = "others can change what is in it, which has no sticky bit";
-            continue;
-        }
-        char *path;
-        if (asprintf(&path, "%.*s" TEMPLATE, (int)len, bases[i]) < 0) {
+        char *path = create_in(bases[i].path, fault);
+        if (path)
+            return path;
+        if (!*fault) {
             errno = ENOMEM;
             error_errno(err, "private directory");
             return NULL;
         }
-        if (mkdtemp(path))
-            return path;
-        why = strerror(errno);
-        free(path);
+        /* Each has its share of the line. */
+        len += (size_t)snprintf(faults + len, sizeof faults - len, "%s%s: %.62s", len ? "; " : "", bases[i].name, fault);
     }
-    error_set(
-        err, STATUS_SYSTEM,
-        "no private directory can be made in XDG_RUNTIME_DIR, TMPDIR or /tmp: %s; set TMPDIR to a writable "
-        "directory whose path has at most %zu plain characters",
-        why, BASE_MAX);
+    error_set(err, STATUS_SYSTEM, "no private directory can be made: set TMPDIR to a directory of your own, with a path of at most %zu plain "
+              "characters (%s)", BASE_MAX, faults);
     return NULL;
 }
 
@@ -159,7 +206,7 @@ out:
 
 char *rundir_tail(const char *path, size_t max, size_t *len)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     char *text = NULL;
     if (fd < 0)
         return NULL;

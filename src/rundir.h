@@ -1,6 +1,7 @@
 /* The run's private directory: 0700, ours, short enough for control sockets; gone at the end.
  *
- * It is made in $XDG_RUNTIME_DIR, $TMPDIR or /tmp: the first in which a ControlPath fits
+ * It is made in $XDG_RUNTIME_DIR, $TMPDIR, /tmp, /var/tmp or ~/.cache: the first that nobody but root and the login can exchange, nor
+ * any directory above it (private_dir.h), and in which a ControlPath fits
  * (OpenSSH appends 17 characters to it while it binds; sun_path holds 107).
  */
 #ifndef CLOUDPLAN_RUNDIR_H
@@ -10,7 +11,7 @@
 
 #include <stddef.h>
 
-/* Path, owned by the caller; NULL and *err: STATUS_SYSTEM. */
+/* Physical path, owned by the caller; NULL and *err: STATUS_SYSTEM, with what is wrong with each of those. */
 char *rundir_create(struct error *err);
 /* Removes it with everything in it; keeps errno; NULL allowed. */
 void rundir_remove(const char *path);

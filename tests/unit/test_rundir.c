@@ -1,4 +1,5 @@
 #include "alloc.h"
+#include "private_dir.h"
 #include "rundir.h"
 
 #include <errno.h>
@@ -62,7 +63,7 @@ static void test_bases_that_do_not_fit(void **state)
     assert_int_equal(close(open(file, O_CREAT | O_WRONLY, 0600)), 0);
     assert_int_equal(mkdir(percent, 0700), 0);
     assert_int_equal(mkdir(blank, 0700), 0);
-    const char *bad[] = {"",   ".",     "tmp",   "/",   "//tmp",
+    const char *bad[] = {"",   ".",     "tmp",   "/",
                          file, missing, percent, blank, "/tmp/a-directory-whose-path-is-too-long"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         set(bad[i], NULL);
@@ -78,18 +79,117 @@ static void test_bases_that_do_not_fit(void **state)
     free(blank);
 }
 
-/* Where anybody could put a link in its place. */
+/* A directory in base with a mode, and that path. */
+static char *directory(const char *name, mode_t mode)
+{
+    char *path = path_join(base, name);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(chmod(path, mode), 0);
+    return path;
+}
+
+/* Where anybody could put a link in its place, or in that of a directory above. */
 static void test_others_may_rename(void **state)
 {
     (void)state;
-    char *open_to_all = path_join(base, "o");
-    assert_int_equal(mkdir(open_to_all, 0700), 0);
-    assert_int_equal(chmod(open_to_all, 0777), 0);
-    set(open_to_all, base);
-    assert_made_in(base);
+    char *open_to_all = directory("o", 0777), *below = directory("o/b", 0700), *sticky = directory("s", 01777);
+    char *private = directory("s/p", 0700), *link = path_join(base, "s/l"), *to = path_join(base, "t");
+    const char *const bad[] = {open_to_all, below, link};
+    assert_int_equal(symlink(below, link), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        set(bad[i], base);
+        assert_made_in(base);
+    }
+    set(sticky, base);
+    assert_made_in(sticky);
+    set(private, base);
+    assert_made_in(private);
+    /* A link counts for where it leads, and that is what is used. */
+    assert_int_equal(symlink(private, to), 0);
+    set(to, base);
+    assert_made_in(private);
+    set("//tmp/.", base);
+    assert_made_in("/tmp");
     assert_int_equal(chmod(open_to_all, 01777), 0);
-    assert_made_in(open_to_all);
-    free(open_to_all);
+    set(below, base);
+    assert_made_in(below);
+    char *const all[] = {open_to_all, below, sticky, private, link, to};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+/* A directory of somebody else, and a group's; only root can make such ones. */
+static void test_others_own(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    char *theirs = directory("t1", 0755), *below = directory("t1/b", 0700), *sticky = directory("t2", 01777);
+    char *group = directory("g", 0775), *link = path_join(base, "t2/l");
+    assert_int_equal(chown(theirs, 12345, 0), 0);
+    assert_int_equal(chown(sticky, 12345, 0), 0);
+    assert_int_equal(chown(group, 0, 12345), 0);
+    assert_int_equal(symlink(base, link), 0);
+    assert_int_equal(lchown(link, 12345, 12345), 0);
+    const char *const bad[] = {theirs, below, sticky, group};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        set(bad[i], base);
+        assert_made_in(base);
+    }
+    set(link, "/tmp"); /* once it has been followed it no longer matters */
+    assert_made_in(base);
+    char *const all[] = {theirs, below, sticky, group, link};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        mode_t mode;
+        const char *fault;
+    } cases[] = {{"m1", 0777, " is writable by everybody"}, {"m2", 0755, NULL}, {"m3", 01777, NULL}, {"m4", 0700, NULL}};
+    char fault[PRIVATE_DIR_FAULT_MAX];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = directory(cases[i].name, cases[i].mode);
+        int fd = private_dir_open(path, fault);
+        assert_int_equal(fd >= 0, !cases[i].fault);
+        if (fd >= 0)
+            close(fd);
+        else
+            assert_non_null(strstr(fault, cases[i].fault));
+        free(path);
+    }
+    char *link = path_join(base, "link"), *file = path_join(base, "plain");
+    assert_int_equal(symlink("/tmp", link), 0);
+    assert_int_equal(rundir_write(base, "plain", "", 0, NULL), 0);
+    const char *const not[] = {link, file, "/nonexistent/x", "tmp", ""};
+    for (size_t i = 0; i < sizeof not / sizeof *not; i++)
+        assert_int_equal(private_dir_open(not[i], fault), -1);
+    free(link);
+    free(file);
+}
+
+static void test_user_namespaces(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *map;
+        bool whole, root;
+    } cases[] = {
+        {"         0          0 4294967295\n", true, true},
+        {"         0       1000          1\n", false, true},
+        {"      1000          0          1\n", false, false},
+        {"         1     100000      65536\n         0       1000          1\n", false, true},
+        {"", false, false},
+        {"rubbish\n", false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(private_dir_map_is_whole(cases[i].map), cases[i].whole);
+        assert_int_equal(private_dir_map_has_root(cases[i].map), cases[i].root);
+    }
 }
 
 static void test_first_that_fits(void **state)
@@ -286,7 +386,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bases_that_do_not_fit), cmocka_unit_test(test_first_that_fits),
-        cmocka_unit_test(test_others_may_rename),
+        cmocka_unit_test(test_others_may_rename),     cmocka_unit_test(test_others_own),
+        cmocka_unit_test(test_faults),                cmocka_unit_test(test_user_namespaces),
         cmocka_unit_test(test_sockets_fit),           cmocka_unit_test(test_write),
         cmocka_unit_test(test_remove_nothing),        cmocka_unit_test(test_remove_never_follows_links),
         cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_tail),
