@@ -67,7 +67,7 @@ int stage_rundir(struct run *run, struct error *err)
     if (run->rundir)
         return 0;
     run->rundir = rundir_create(err);
-    return run->rundir ? janitor_start(&run->janitor, run->rundir, run->id, err) : -1;
+    return run->rundir && janitor_start(&run->janitor, run->rundir, run->id, err) == 0 ? janitor_mark(run->id, err) : -1;
 }
 
 /* Whether pytest's own arguments say how tests are dealt out: they come last, and win. */
