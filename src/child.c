@@ -26,14 +26,19 @@ extern char **environ;
 
 #define READS_MAX 64 /* more than a pipe holds, at a page each */
 
+/* A terminating signal that nobody has looked at for so long, or the next one this long after it, ends the program on the spot. */
+#define UNSEEN_S 10
+#define UNSEEN_AGAIN_S 2
+
 static int events[2] = {-1, -1};
 static volatile sig_atomic_t first_signal, signal_count, from_terminal;
+static volatile sig_atomic_t unseen_since; /* seconds of the clock, at least 1; 0: every signal has been seen */
 static bool was_ignored[NSIG];
 static const int terminating[] = {SIGINT, SIGTERM, SIGHUP};
 const char *const child_unmarked[] = {"CLOUDPLAN_CONTROLLER", "CLOUDPLAN_RUN", "SSH_CONNECTION", NULL};
 
 static struct {
-    void (*call)(void *);
+    void (*volatile call)(void *);
     void *arg;
     int interval_ms;
     long long next;
@@ -53,17 +58,47 @@ static void wake(void)
         ;
 }
 
+/* Only what is safe in a handler.  What is left is cleaned up by the janitor and by the guards, as after SIGKILL. */
+static void end_at_once(void)
+{
+    struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT}; /* it may be what the program waits for */
+    const char *words = first_signal == SIGINT   ? "cloudplan: Interrupt, and an operation does not end: ended at once\n"
+                        : first_signal == SIGHUP ? "cloudplan: Hangup, and an operation does not end: ended at once\n"
+                                                 : "cloudplan: Terminated, and an operation does not end: ended at once\n";
+    if (poll(&err, 1, 0) > 0 && (err.revents & POLLOUT) && write(STDERR_FILENO, words, strlen(words)) < 0)
+        _exit(STATUS_SIGNAL + first_signal);
+    _exit(STATUS_SIGNAL + first_signal);
+}
+
+/* Every loop of the program looks at signals.  A call that blocks where nobody has thought of it (a write to a pipe that is full, a
+ * file system that has gone) does not: it has some seconds. */
+static void watch_unseen(bool terminates)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sig_atomic_t second = (sig_atomic_t)(now.tv_sec % 1000000000 + 1);
+    if (terminates && !unseen_since) {
+        unseen_since = second;
+        if (!tick.call)
+            alarm(UNSEEN_S);
+    } else if (unseen_since && second - unseen_since >= (terminates ? UNSEEN_AGAIN_S : UNSEEN_S)) {
+        end_at_once();
+    }
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     (void)context;
     int saved = errno;
-    if (sig != SIGCHLD && sig != SIGALRM) {
+    bool terminates = sig != SIGCHLD && sig != SIGALRM;
+    if (terminates) {
         if (!first_signal)
             first_signal = sig;
         signal_count++;
         /* The terminal driver's signals come from the kernel, to the whole foreground group. */
         from_terminal = info->si_code > 0;
     }
+    watch_unseen(terminates);
     wake();
     errno = saved;
 }
@@ -101,6 +136,10 @@ int child_init(struct error *err)
     sigaction(SIGCHLD, &action, NULL);
     sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    /* A write beyond `ulimit -f` fails with EFBIG, which is told, instead of ending the program without a word. */
+    static bool ours;
+    was_ignored[SIGXFSZ] = signal(SIGXFSZ, SIG_IGN) == SIG_IGN && (!ours || was_ignored[SIGXFSZ]);
+    ours = true;
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -115,6 +154,7 @@ int child_events_fd(void)
 void child_events_clear(void)
 {
     char buf[64];
+    unseen_since = 0;
     while (read(events[0], buf, sizeof buf) > 0)
         ;
     if (tick.call && clock_ms() >= tick.next) {
@@ -134,15 +174,19 @@ void child_tick(void (*call)(void *), void *arg, int interval_ms)
     tick.interval_ms = interval_ms;
     tick.next = clock_ms() + interval_ms;
     setitimer(ITIMER_REAL, &timer, NULL);
+    if (!call && unseen_since)
+        alarm(UNSEEN_S);
 }
 
 int child_signal(void)
 {
+    unseen_since = 0;
     return first_signal;
 }
 
 unsigned child_signal_count(void)
 {
+    unseen_since = 0;
     return (unsigned)signal_count;
 }
 
@@ -208,6 +252,7 @@ static void child_become(const struct child_spec *spec, char **env, const int fd
     signal(SIGCHLD, SIG_DFL);
     signal(SIGALRM, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, was_ignored[SIGXFSZ] ? SIG_IGN : SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -41,9 +41,10 @@ struct child {
 
 #define CHILD_INIT {0, 0, -1, -1, -1, false}
 
-/* Installs the handlers for SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, ignores SIGPIPE.
+/* Installs the handlers for SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, ignores SIGPIPE and SIGXFSZ.
  * Children get the default dispositions back, whatever cloudplan was started with, but for
- * signals that were ignored then (nohup).  Opens /dev/null on 0, 1, 2 where they are closed. */
+ * signals that were ignored then (nohup).  A terminating signal that nobody sees (child_signal(), child_events_clear()) within ten
+ * seconds, or that is followed by another one two seconds later, ends the program with 128 + its number: some call blocks.  Opens /dev/null on 0, 1, 2 where they are closed. */
 int child_init(struct error *err);
 /* Readable when something happened; drained by child_events_clear(). */
 int child_events_fd(void);

@@ -216,8 +216,8 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
     int sig = child_end_signal(&child);
     /* By whomever: nothing that it would have reported, or written, can be relied on. */
     result = sig && !child_signal()
-                 ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete", sig,
-                             strsignal(sig))
+                 ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete%s", sig,
+                             strsignal(sig), sig == SIGXFSZ ? ERROR_FILE_LIMIT : "")
                  : 0;
 out:
     child_end(&child, 0);

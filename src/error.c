@@ -57,5 +57,5 @@ int error_set(struct error *err, int status, const char *fmt, ...)
 
 int error_errno(struct error *err, const char *what)
 {
-    return error_set(err, STATUS_SYSTEM, "%s: %s", what, strerror(errno));
+    return error_set(err, STATUS_SYSTEM, "%s: %s%s", what, strerror(errno), errno == EFBIG ? ERROR_FILE_LIMIT : "");
 }

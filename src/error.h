@@ -39,7 +39,10 @@ struct error {
 int error_set(struct error *err, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* As error_set() with status STATUS_SYSTEM, text "WHAT: strerror(errno)". */
+/* What follows EFBIG and SIGXFSZ: few think of that limit. */
+#define ERROR_FILE_LIMIT "; ulimit -f, the limit of a file's size, is too low: raise it"
+
+/* As error_set() with status STATUS_SYSTEM, text "WHAT: strerror(errno)" (and the remedy for EFBIG). */
 int error_errno(struct error *err, const char *what);
 
 /* Replaces every control character (C0, DEL, C1 as UTF-8, and bytes that are

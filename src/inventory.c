@@ -1,12 +1,15 @@
 /* Node lists from a file.
  *
  * The file is read whole, up to a limit, and then cut into lines: a list is small, and an error can
- * name the line.  A read that a signal interrupts is an error and not tried again, so that ^C
- * ends the wait for a terminal or a pipe. */
+ * name the line.  A terminal, a pipe or a FIFO may keep us waiting: for its data, and for a first writer, we wait in
+ * poll(2), where a signal ends the wait, and never in open(2) or read(2). */
 #include "inventory.h"
+
+#include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,32 +64,60 @@ int inventory_parse(struct node_list *list, const char *text, size_t len, const 
     return result;
 }
 
+/* Waits until there is something to read.  0, or -1 and *err: the time is up, or a signal came. */
+static int wait_for_text(int fd, const char *name, long long deadline, struct error *err)
+{
+    for (;;) {
+        if (child_signal())
+            return error_set(err, STATUS_SIGNAL + child_signal(), "%s: %s while reading it", name, strsignal(child_signal()));
+        long long left = deadline - clock_ms();
+        if (left <= 0)
+            return error_set(err, STATUS_DATA, "%s: no end of it within %d s: whoever writes it must close it", name,
+                             INVENTORY_TIMEOUT_MS / 1000);
+        struct pollfd fds[2] = {{fd, POLLIN, 0}, {child_events_fd(), POLLIN, 0}};
+        poll(fds, 2, left < 1000 ? (int)left : 1000);
+        if (fds[1].revents)
+            child_events_clear();
+        if (fds[0].revents)
+            return 0;
+    }
+}
+
+/* Up to its end, or size bytes.  0 and *len, or -1 and *err. */
+static int read_text(int fd, const char *name, char *text, size_t size, size_t *len, struct error *err)
+{
+    long long deadline = clock_ms() + INVENTORY_TIMEOUT_MS;
+    for (*len = 0; *len < size;) {
+        if (wait_for_text(fd, name, deadline, err))
+            return -1;
+        ssize_t got = read(fd, text + *len, size - *len);
+        if (got == 0)
+            break;
+        if (got > 0)
+            *len += (size_t)got;
+        else if (errno != EINTR && errno != EAGAIN)
+            return error_set(err, STATUS_DATA, "%s: %s", name, strerror(errno));
+    }
+    return 0;
+}
+
 int inventory_read(struct node_list *list, const char *path, struct error *err)
 {
     int result = -1;
     bool standard_input = strcmp(path, "-") == 0;
     const char *name = standard_input ? "standard input" : path;
-    int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    /* Others have the standard input, too: it stays as it is.  A FIFO is opened at once, and its first writer waited for. */
+    int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return error_set(err, STATUS_DATA, "%s: %s", name, strerror(errno));
     size_t size = INVENTORY_BYTES_MAX + 1; /* one more than allowed shows that there is more */
-    size_t len = 0;
-    ssize_t got = 1;
+    size_t len;
     char *text = malloc(size + 1);
     if (!text) {
         error_errno(err, name);
         goto out;
     }
-    while (got > 0 && len < size) {
-        got = read(fd, text + len, size - len);
-        if (got > 0)
-            len += (size_t)got;
-    }
-    if (got < 0) {
-        error_set(err, STATUS_DATA, "%s: %s", name, strerror(errno));
-        goto out;
-    }
-    if (check_size(len, name, err) < 0)
+    if (read_text(fd, name, text, size, &len, err) || check_size(len, name, err) < 0)
         goto out;
     text[len] = '\0';
     result = parse_lines(list, text, len, name, err);

@@ -24,9 +24,10 @@ static int stages(struct run *run, int *status, struct error *err)
     return command == COMMAND_RUN ? stage_engine(run, status, err) : 0;
 }
 
-static int print(const char *text)
+static void print(const char *text, struct error *err)
 {
-    return text && fputs(text, stdout) >= 0 && fflush(stdout) == 0 ? STATUS_OK : STATUS_SYSTEM;
+    if (!text || fputs(text, stdout) < 0 || fflush(stdout))
+        error_errno(err, "standard output");
 }
 
 int main(int argc, char **argv)
@@ -38,10 +39,10 @@ int main(int argc, char **argv)
         /* said below */
     } else if (run.options.help) {
         char *help = options_help();
-        status = print(help);
+        print(help, &err);
         free(help);
     } else if (run.options.version) {
-        status = print("cloudplan " PACKAGE_VERSION "\n");
+        print("cloudplan " PACKAGE_VERSION "\n", &err);
     } else if (curl_global_init(CURL_GLOBAL_DEFAULT) || !(run.report = report_create(&run.options))) {
         error_set(&err, STATUS_SYSTEM, "libcurl does not start");
     } else {

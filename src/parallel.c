@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +144,8 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     words[words_len] = '\0';
     /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel itself. */
     if (sig)
-        error_set(err, STATUS_SYSTEM, "GNU parallel was ended by signal %d (%s)", sig, strsignal(sig));
+        error_set(err, STATUS_SYSTEM, "GNU parallel was ended by signal %d (%s)%s", sig, strsignal(sig),
+                  sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");
     else if (status > 101 && strstr(words, "disk full")) /* it speaks of options that are not the user's to give */
         error_set(err, STATUS_SYSTEM, "GNU parallel in %s: %s", params->rundir, strerror(ENOSPC));
     else if (status > 101 || access(joblog, R_OK))

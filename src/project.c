@@ -8,6 +8,7 @@
  */
 #include "project.h"
 
+#include "file.h"
 #include "rundir.h"
 
 #include <errno.h>
@@ -277,9 +278,12 @@ static int virtualenv_value(const char *venv, const char *key, char **value, str
         no_memory(err);
         goto out;
     }
-    file = fopen(cfg, "re");
+    int fd = file_open(cfg);
+    file = fd < 0 ? NULL : fdopen(fd, "r");
     if (!file) {
         error_errno(err, cfg);
+        if (fd >= 0)
+            close(fd);
         goto out;
     }
     for (ssize_t len; !*value && (len = getline(&line, &size, file)) >= 0;) {

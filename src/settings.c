@@ -5,6 +5,7 @@
 
 #include "child.h"
 #include "engine.h"
+#include "file.h"
 #include "plugin.h"
 #include "rundir.h"
 #include "xspec.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,18 +40,25 @@ static bool mentions(const char *dir, const char *name)
 {
     static const char *const words[] = {"cloud_", "--cloud-", "rsyncdir", "rsyncignore", "pytest_option_tx"};
     char *path = path_join(dir, name);
-    FILE *file = path ? fopen(path, "re") : NULL;
-    bool found = !file && errno != ENOENT && errno != ENOTDIR && errno != EACCES; /* as pytest passes over the last one */
+    int fd = path ? file_open(path) : -1;
+    /* pytest passes over these, too: what is not there, not to be read by this user, or no file at all. */
+    bool passed = fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EISDIR || errno == EINVAL);
+    bool found = !path || (fd < 0 && !passed);
     free(path);
-    if (!file)
+    if (fd < 0)
         return found;
     char *text = malloc(MENTION_MAX);
-    size_t len = text ? fread(text, 1, MENTION_MAX, file) : 0;
-    found = !text || ferror(file);
+    size_t len = 0;
+    ssize_t n = 1;
+    while (text && len < MENTION_MAX && n != 0 && (n > 0 || errno == EINTR)) {
+        n = read(fd, text + len, MENTION_MAX - len);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    found = !text || n < 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         found = found || (len && memmem(text, len, words[i], strlen(words[i])));
     free(text);
-    fclose(file);
+    close(fd);
     return found;
 }
 
@@ -205,11 +214,12 @@ static const char *reason(char *words)
     return best ? best : last ? last : "it said nothing";
 }
 
-/* Whether it is a full disk, rather than the configuration, that a failed pytest speaks of: Python says neither of these of
+/* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of: Python says none of these of
  * anything else. */
 static bool is_full_disk(const char *why)
 {
-    return strstr(why, strerror(ENOSPC)) || strstr(why, strerror(EDQUOT)) || strstr(why, "No usable temporary directory");
+    return strstr(why, strerror(ENOSPC)) || strstr(why, strerror(EDQUOT)) || strstr(why, strerror(EFBIG)) ||
+           strstr(why, "No usable temporary directory");
 }
 
 /* *err: why there is none. */
@@ -217,12 +227,14 @@ static void no_answer(struct settings_query *q, struct error *err)
 {
     int sig = child_end_signal(&q->child), status = child_exit_status(&q->child);
     if (sig) {
-        error_set(err, STATUS_SYSTEM, "pytest was ended by signal %d (%s) while it read its configuration", sig, strsignal(sig));
+        error_set(err, STATUS_SYSTEM, "pytest was ended by signal %d (%s) while it read its configuration%s", sig, strsignal(sig),
+                  sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");
         return;
     }
     const char *why = reason(q->words);
     if (status == STATUS_SYSTEM || is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
-        error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s", why);
+        error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s%s", why,
+                  strstr(why, strerror(EFBIG)) ? ERROR_FILE_LIMIT : "");
     else if (engine_pytest.check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
         error_set(err, STATUS_DATA, "pytest cannot read its configuration: %s", why);
 }

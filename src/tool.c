@@ -3,6 +3,7 @@
 
 #include "child.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,8 +46,8 @@ int tool_check(const char *name, const char *option, const char *begins, unsigne
     if (fit == FITS)
         return 0;
     if (!started && status > STATUS_SIGNAL)
-        return error_set(err, STATUS_SYSTEM, "%s %s was ended by signal %d (%s)", name, option, status - STATUS_SIGNAL,
-                         strsignal(status - STATUS_SIGNAL));
+        return error_set(err, STATUS_SYSTEM, "%s %s was ended by signal %d (%s)%s", name, option, status - STATUS_SIGNAL,
+                         strsignal(status - STATUS_SIGNAL), status - STATUS_SIGNAL == SIGXFSZ ? ERROR_FILE_LIMIT : "");
     return error_set(err, STATUS_TOOL, "%s: %s; %s", name,
                      started      ? "not found"
                      : fit == OLD ? "too old"

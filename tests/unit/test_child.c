@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -325,7 +326,7 @@ static void test_signal_dispositions(void **state)
     /* Whoever started the test may have more of them ignored. */
     unsigned long long blocked, ignored, ours = 0;
     assert_int_equal(sscanf(out, "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2);
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGPIPE};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGPIPE, SIGXFSZ};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         ours |= 1ull << (signals[i] - 1);
     assert_int_equal(blocked & ours, 0);
@@ -560,8 +561,10 @@ static int signals_are_counted(void)
     raise(SIGHUP);
     REQUIRE(child_signal() == SIGTERM && child_signal_count() == 3);
     /* No number of signals fills the pipe for good. */
-    for (int i = 0; i < 100000; i++)
+    for (int i = 0; i < 100000; i++) {
         raise(SIGINT);
+        REQUIRE(child_signal()); /* seen: however long this takes, it goes on */
+    }
     REQUIRE(child_signal_count() == 100003);
     child_events_clear();
     REQUIRE(!readable(child_events_fd(), 0));
@@ -606,6 +609,89 @@ static void test_signals(void **state)
     assert_own(signals_are_counted);
     assert_own(signal_ends_capture);
     assert_own(keyboard);
+}
+
+/* Blocks in a call that no loop of the program knows; the kernel restarts it after a signal. */
+static int block(void)
+{
+    struct error err = ERROR_INIT;
+    int never[2];
+    char byte;
+    REQUIRE(child_init(&err) == 0 && pipe(never) == 0);
+    REQUIRE(write(STDOUT_FILENO, "", 1) == 1);
+    return read(never[0], &byte, 1) == 1 ? 0 : 2;
+}
+
+/* Starts block(), which has its handlers when this returns. */
+static pid_t start_blocked(void)
+{
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ready[1], STDOUT_FILENO);
+        close(ready[0]);
+        close(ready[1]);
+        close(STDERR_FILENO); /* what it says then is not for the tests' log */
+        _exit(block());
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+static void assert_ends(pid_t pid, int status)
+{
+    int got;
+    assert_int_equal(waitpid(pid, &got, 0), pid);
+    assert_true(WIFEXITED(got));
+    assert_int_equal(WEXITSTATUS(got), status);
+}
+
+static void test_unseen_signals(void **state)
+{
+    (void)state;
+    pid_t once = start_blocked(), often = start_blocked();
+    long long begin = clock_ms();
+    kill(once, SIGTERM);
+    for (siginfo_t info = {0}; !info.si_pid && clock_ms() - begin < DEADLINE_MS; usleep(100000)) {
+        kill(often, SIGINT);
+        assert_int_equal(waitid(P_PID, (id_t)often, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+    }
+    assert_ends(often, STATUS_SIGNAL + SIGINT);
+    assert_ends(once, STATUS_SIGNAL + SIGTERM);
+}
+
+/* A limit of a file's size is an error here, and what it always is in a child. */
+static int file_limit(void)
+{
+    struct error err = ERROR_INIT;
+    const struct rlimit limit = {.rlim_cur = 100, .rlim_max = 100};
+    char path[80], text[200] = "", *out, *words;
+    REQUIRE(child_init(&err) == 0 && child_init(&err) == 0);
+    snprintf(path, sizeof path, "%s/limited", dir);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600), status;
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0 && fd >= 0);
+    REQUIRE(write(fd, text, sizeof text) == 100 && write(fd, text, sizeof text) == -1 && errno == EFBIG);
+    error_errno(&err, "it");
+    REQUIRE(!strcmp(err.text, "it: File too large; ulimit -f, the limit of a file's size, is too low: raise it"));
+    char script[200];
+    snprintf(script, sizeof script, "exec dd if=/dev/zero of=%s bs=200 count=2", path);
+    const char *argv[] = {"sh", "-c", script, NULL};
+    err = (struct error)ERROR_INIT;
+    REQUIRE(child_capture(argv, NULL, DEADLINE_MS, 1000, &out, &words, &status, &err) == 0);
+    REQUIRE(status == STATUS_SIGNAL + SIGXFSZ && unlink(path) == 0);
+    free(out);
+    free(words);
+    return 0;
+}
+
+static void test_file_limit(void **state)
+{
+    (void)state;
+    assert_own(file_limit);
 }
 
 static int ignored_stays_ignored(void)
@@ -752,7 +838,7 @@ int main(void)
         cmocka_unit_test(test_allocations),
         cmocka_unit_test(test_tick),
         cmocka_unit_test(test_closed_streams),
-        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_signals), cmocka_unit_test(test_unseen_signals), cmocka_unit_test(test_file_limit),
         cmocka_unit_test(test_inherited_dispositions),
         cmocka_unit_test(test_death_of_parent),
     };
