@@ -39,6 +39,8 @@
 #   disk_free=BYTES      where the target is or will be
 #   target=absent        it does not exist, or is an empty directory
 #   target=ours          a directory with a regular file .cloudplan in it
+#   target=unmarked      a directory of this login's, neither empty nor with anything called .cloudplan in it
+#   target=nowhere       CLOUDPLAN_CHDIR is relative, and the login has no home directory that can be entered
 #   target=foreign       anything else, a symbolic link too
 #   python=X.Y.Z         of the first of CLOUDPLAN_PYTHON, if it runs
 #   python_path=FILE     where it was found
@@ -388,9 +390,19 @@ target() { # DIR
         put target ours
     elif [ -d "$1" ] && [ -r "$1" ] && [ -x "$1" ] && is_empty "$1"; then
         put target absent
+    elif [ -d "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]; then
+        put target unmarked
     else
         put target foreign
     fi
+}
+
+# As scripts/node-guard.sh needs it for a relative CLOUDPLAN_CHDIR.
+has_home() {
+    case $HOME in
+    /*) (cd -P "$HOME") ;;
+    *) return 1 ;;
+    esac
 }
 
 # By whatever name.  Nothing here depends on the directory that it leaves.
@@ -454,6 +466,7 @@ system() {
 main() {
     exec 2>/dev/null
     set -f
+    unset -f cd pwd printf # bash has functions from its environment
     unset IFS CDPATH GLOBIGNORE OMP_NUM_THREADS OMP_THREAD_LIMIT # nproc obeys the last two
     LC_ALL=C
     PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
@@ -482,11 +495,18 @@ main() {
     esac
     case $CLOUDPLAN_CHDIR in
     /*) dir=$CLOUDPLAN_CHDIR ;;
-    *) dir=$home/$CLOUDPLAN_CHDIR ;;
+    *)
+        dir=
+        ! has_home || dir=$home/$CLOUDPLAN_CHDIR
+        ;;
     esac
     dir=${dir%"${dir##*[!/]}"} # a link with a slash behind it would look like a directory
-    target "$dir"
-    disk_free "$dir"
+    if [ -n "$dir" ]; then
+        target "$dir"
+        disk_free "$dir"
+    else
+        put target nowhere
+    fi
 
     printf '\ncloudplan-facts %s 1\n%scloudplan-end %s\n' "$CLOUDPLAN_NONCE" "$answer" "$CLOUDPLAN_NONCE"
 }

@@ -4,6 +4,7 @@
 #
 #   CLOUDPLAN_NONCE   marks our lines among those of a chatty start-up file
 #   CLOUDPLAN_CHDIR   the directory for the copy: relative to the home directory, or absolute
+#   CLOUDPLAN_ADOPT   yes: one that does not carry the mark may be given it, when the controller has looked
 #   CLOUDPLAN_RUN     the run's id: in the environment of its processes
 #   CLOUDPLAN_WHO     USER@CONTROLLER, for those who find something taken
 #   CLOUDPLAN_SLOT    0, or which copy this run has here already (its connection broke): no other one will do; none: it
@@ -11,7 +12,10 @@
 #   CLOUDPLAN_BEAT    seconds: so often there is a line from the controller
 #   "$@"              develop eggs: directories of the copy
 #
-# It makes the directory, and prints one line "cloudplan-guard NONCE ok SLOT" or "cloudplan-guard NONCE REASON".
+# It makes the directory, and prints one line "cloudplan-guard NONCE ok SLOT DIR" or "cloudplan-guard NONCE REASON".
+# DIR is the directory's physical name, by which everything after this reaches it: another session may stand elsewhere,
+# or have another HOME, and would find another directory by the relative name.  Without a copy there is no DIR.
+# With CLOUDPLAN_ADOPT it may be "cloudplan-guard NONCE adopt DIR" first: then it waits for a line "adopt".
 # Then it reads commands from its input, one a line, and answers with "cloudplan-guard NONCE COMMAND ok" or
 # "cloudplan-guard NONCE COMMAND REASON":
 #
@@ -37,30 +41,111 @@ guard_say() {
     printf '\ncloudplan-guard %s %s\n' "$CLOUDPLAN_NONCE" "$1"
 }
 
+# Where the copies are: guard_base is a physical name, "" for the root, and the last part of CLOUDPLAN_CHDIR is the
+# name in it.  False: guard_reason.
+guard_find() {
+    guard_reason=
+    guard_home=
+    case $HOME in
+    /*) guard_home=$(cd -P "$HOME" && pwd -P) ;;
+    esac
+    case $CLOUDPLAN_CHDIR in
+    /*) guard_base=$CLOUDPLAN_CHDIR ;;
+    *)
+        if [ -z "$HOME" ]; then
+            guard_reason="HOME is not set there: set it for this login, or give an absolute --cloud-chdir"
+        elif [ -z "$guard_home" ]; then
+            guard_reason='cannot be entered'
+            [ -e "$HOME" ] || guard_reason='does not exist'
+            case $HOME in
+            /*) ;;
+            *) guard_reason='is no absolute path' ;;
+            esac
+            guard_reason="the home directory, $HOME, $guard_reason there: mend that, or give an absolute --cloud-chdir"
+        fi
+        [ -z "$guard_reason" ] || return 1
+        guard_base=$guard_home/$CLOUDPLAN_CHDIR
+        ;;
+    esac
+    guard_base=${guard_base%/*}
+    if ! guard_words=$(mkdir -p "${guard_base:-/}" 2>&1) || ! guard_words=$(cd -P "${guard_base:-/}" 2>&1); then
+        guard_reason="$CLOUDPLAN_CHDIR cannot be made there: $guard_words"
+        return 1
+    fi
+    guard_base=$(cd -P "${guard_base:-/}" && pwd -P)
+    case $guard_base in / | //) guard_base= ;; esac
+}
+
+# A directory of this login's without any mark: there it may be asked for one.
+guard_is_unmarked() { # DIR
+    [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]
+}
+
+# Something is in it, or may be: what cannot be read is not empty.
+guard_is_full() { # DIR
+    ! guard_words=$(ls -A "$1") || [ -n "$guard_words" ]
+}
+
 # Nothing is ever written in a directory that does not carry the mark, but for an empty one.  False: guard_reason.
-guard_make() { # DIR
+guard_make() { # DIR NAME
     guard_reason=
     if [ -L "$1" ]; then
-        guard_reason="$1 is a symbolic link there: remove it, or choose another --cloud-chdir"
-    elif [ -e "$1" ] && { [ ! -O "$1" ] || [ -L "$1/.cloudplan" ]; } ||
-        { [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; } &&
+        guard_reason="$2 is a symbolic link there: remove it, or choose another --cloud-chdir"
+        return 1
+    fi
+    case $guard_home/ in
+    "$1"/*)
+        guard_reason="$2 is the home directory there, or holds it: choose another --cloud-chdir"
+        return 1
+        ;;
+    esac
+    if [ -e "$1" ] && { [ ! -O "$1" ] || [ -L "$1/.cloudplan" ]; } ||
+        { [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || guard_is_full "$1"; } &&
             [ ! -f "$1/.cloudplan" ]; }; then # again: another guard may be making it at this moment
-        guard_reason="$1 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
+        guard_reason="$2 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
+        ! guard_is_unmarked "$1" || guard_reason="$guard_reason, or have --cloud-adopt look whether it can be used"
     elif ! guard_words=$(mkdir -p "$1" 2>&1) || ! guard_words=$( (: >>"$1/.cloudplan") 2>&1); then
-        guard_reason="$1 cannot be made there: $guard_words"
+        guard_reason="$2 cannot be made there: $guard_words"
     fi
     [ -z "$guard_reason" ]
 }
 
+# The controller looks what the sync would delete there, and has the directory marked or not.  False: it is not to be, or
+# nobody has said so in ten minutes.
+guard_adopt() { # DIR
+    guard_say "adopt $1"
+    (
+        guard_sleep=
+        trap 'kill "$guard_sleep"; exit' TERM
+        sleep 600 &
+        guard_sleep=$!
+        wait "$guard_sleep"
+        kill -s KILL $$
+    ) </dev/null >/dev/null &
+    guard_watch=$!
+    guard_word=
+    while [ "$guard_word" != adopt ] && read -r guard_word; do :; done
+    kill "$guard_watch"
+    [ "$guard_word" = adopt ] && guard_is_unmarked "$1" && : >>"$1/.cloudplan"
+}
+
 # The copy becomes this guard's own: descriptor 4 holds the lock, and no process that may outlive the guard has it.
 # False with an empty guard_reason: another guard has it.
-guard_take() { # DIR
-    guard_make "$1" || return 1
+guard_take() { # DIR NAME
+    guard_make "$1" "$2" || return 1
     command -v flock >/dev/null || return 0
     exec 4>>"$1/.cloudplan"
     # As its input: some shells hand on no other descriptor.  A status beyond 1 says that there are no locks here.
     flock -n 0 <&4
     [ $? != 1 ] || { exec 4>&- && return 1; }
+}
+
+# The copy of that number.
+guard_name() { # SLOT
+    guard_slot=$1
+    guard_copy=$CLOUDPLAN_CHDIR
+    [ "$1" = 1 ] || guard_copy=$CLOUDPLAN_CHDIR~$1
+    guard_place=$guard_base/${guard_copy##*/}
 }
 
 # The guard of this very run that has the copy still, not having noticed that its connection broke: it is to clean up.
@@ -73,33 +158,42 @@ guard_end_former() { # DIR
     fi
 }
 
-# False: guard_reason.
+# Sets guard_slot and guard_place, the copy's physical name.  False: guard_reason.
 guard_directory() {
+    # By relative names nothing is found from here on.
     if [ "$CLOUDPLAN_SLOT" = none ]; then
         guard_slot=0
+        guard_place=
         cd /
         return
     fi
-    guard_base=$CLOUDPLAN_CHDIR
-    guard_slot=${CLOUDPLAN_SLOT:-0}
+    guard_find || return 1
+    cd /
     guard_tries=0
-    while [ "$guard_slot" != 0 ]; do
-        [ "$guard_slot" = 1 ] || CLOUDPLAN_CHDIR=$guard_base~$guard_slot
-        guard_take "$CLOUDPLAN_CHDIR" && return
+    while [ "${CLOUDPLAN_SLOT:-0}" != 0 ]; do
+        guard_name "$CLOUDPLAN_SLOT"
+        guard_take "$guard_place" "$guard_copy" && return
         guard_tries=$((guard_tries + 1))
         if [ -n "$guard_reason" ] || [ "$guard_tries" = 15 ]; then
-            guard_reason=${guard_reason:-"$CLOUDPLAN_CHDIR has been taken there by another run"}
+            guard_reason=${guard_reason:-"$guard_copy has been taken there by another run"}
             return 1
         fi
-        guard_end_former "$CLOUDPLAN_CHDIR"
+        guard_end_former "$guard_place"
         sleep 1
     done
-    for guard_slot in 1 2 3 4 5 6 7 8 9; do
-        [ "$guard_slot" = 1 ] || CLOUDPLAN_CHDIR=$guard_base~$guard_slot
-        guard_take "$CLOUDPLAN_CHDIR" && return
-        [ "$guard_slot" != 1 ] || [ -z "$guard_reason" ] || return 1
+    guard_name 1
+    guard_take "$guard_place" "$guard_copy" && return
+    if [ -n "$guard_reason" ]; then
+        # Another run may have it marked first, and use it.
+        [ "$CLOUDPLAN_ADOPT" = yes ] && guard_is_unmarked "$guard_place" && guard_adopt "$guard_place" || return 1
+        guard_take "$guard_place" "$guard_copy" && return
+        [ -z "$guard_reason" ] || return 1
+    fi
+    for guard_number in 2 3 4 5 6 7 8 9; do
+        guard_name "$guard_number"
+        guard_take "$guard_place" "$guard_copy" && return
     done
-    guard_reason="$guard_base to $guard_base~9 are in use there by other runs${guard_reason:+; $guard_reason}"
+    guard_reason="$CLOUDPLAN_CHDIR to $CLOUDPLAN_CHDIR~9 are in use there by other runs${guard_reason:+; $guard_reason}"
     return 1
 }
 
@@ -230,11 +324,12 @@ guard_main() {
     # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
     trap '' HUP PIPE TERM INT USR1
     unset CDPATH
+    # bash has functions from its environment.  What says where this is, and what is there, must not be one of a login's own.
+    unset -f cd pwd ls mkdir printf
     guard_me=$$
     # As in scripts/node-facts.sh: what the login lacks, the script would lack, too.
     PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
     export PATH
-    [ "$CLOUDPLAN_SLOT" = none ] || cd || return 1
     if ! guard_directory; then
         guard_say "$guard_reason"
         return 1
@@ -242,8 +337,8 @@ guard_main() {
     exec 3>&1 5<&0 >/dev/null </dev/null
     guard_read "$@" &
     guard_reader=$!
-    [ "$guard_slot" = 0 ] || [ ! -w "$CLOUDPLAN_CHDIR/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$CLOUDPLAN_CHDIR/.cloudplan"
-    guard_say "ok $guard_slot" >&3
+    [ "$guard_slot" = 0 ] || [ ! -w "$guard_place/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$guard_place/.cloudplan"
+    guard_say "ok $guard_slot${guard_place:+ $guard_place}" >&3
     exec 3>&- 5<&-
     wait "$guard_reader"
     guard_end

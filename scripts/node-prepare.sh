@@ -1,11 +1,13 @@
 # Runs on a node: functions of scripts/node-guard.sh, before which it is sent.  They make a copied virtualenv fit for
 # use in its new place.  Assignments come before this text:
 #
-#   CLOUDPLAN_CHDIR       the copy: relative to the home directory, or absolute
+#   CLOUDPLAN_CHDIR       the name that the copy has in messages
 #   CLOUDPLAN_ROOT        where the project is on the controller
 #   CLOUDPLAN_VENV        the virtualenv's copy, relative to CLOUDPLAN_CHDIR; empty: there is none
 #   CLOUDPLAN_VENV_FROM   where the virtualenv is on the controller
 #   CLOUDPLAN_PYTHON      its interpreter: a name in its bin
+#
+# The guard's guard_place is the copy's physical name, by which it is found.
 #
 # The sync has just made everything as it is on the controller, and undoes at the next time what is done here.
 # Changing paths takes a moment and is done each time.  pip takes seconds: what it has changed is kept in
@@ -318,7 +320,8 @@ prepare_inside() { # DIR
 # Sets prepare_reason where it fails.  Changes the directory; to be called in a subshell.
 prepare_run() { # EGG..., relative to the copy
     prepare_reason=
-    if ! cd "$CLOUDPLAN_CHDIR" || ! prepare_top=$(pwd -P); then
+    # What stands in its place now must be what the guard has found there.
+    if ! cd "$guard_place" || ! prepare_top=$(pwd -P) || [ -L "$guard_place" ] || [ ! -f .cloudplan ]; then
         prepare_reason="$CLOUDPLAN_CHDIR is no longer there"
         return 1
     fi

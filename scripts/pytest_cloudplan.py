@@ -38,6 +38,7 @@ OPTIONS = (
     ("cloud-wait", VALUE, "DURATION", "wait so long until so many are free: seconds, or 90s, 10m, 2h"),
     ("cloud-no-lease", FLAG, None, "neither respect what other runs have leased on the nodes nor lease anything"),
     ("cloud-chdir", VALUE, "DIR", "directory on the nodes"),
+    ("cloud-adopt", FLAG, None, "use a directory on the nodes that cloudplan did not make, where nothing but caches would be deleted"),
     ("cloud-virtualenv-path", VALUE, "DIR", "virtualenv to use on the nodes"),
     ("cloud-rsync-bandwidth-limit", VALUE, "KIB", "KiB/s for each rsync, 0 for no limit"),
     ("cloud-rsync-max-processes", VALUE, "N", "copy to so many nodes at once, 0 for all"),

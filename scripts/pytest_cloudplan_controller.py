@@ -42,7 +42,7 @@ from pytest_cloudplan_gateways import (
     startable,
 )
 from pytest_cloudplan_losses import Losses
-from pytest_cloudplan_results import Results, last_line, write_line
+from pytest_cloudplan_results import Results, last_line, names_place, write_line
 from pytest_cloudplan_reruns import Reruns
 
 
@@ -245,7 +245,7 @@ class Controller:
             groups.setdefault((where, reason), []).append(spec.id)
         for (where, reason), ids in groups.items():
             name = ids[0] if len(ids) == 1 else "%s and %d more" % (ids[0], len(ids) - 1)
-            if where != "localhost" and where not in name:
+            if where != "localhost" and not names_place(ids[0], where):
                 name += " (%s)" % where
             without = "it" if len(ids) == 1 else "them"
             self.say("%s did not start: %s%s" % (name, reason, "; going on without " + without if specs else ""))

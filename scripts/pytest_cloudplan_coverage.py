@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pytest_cloudplan_gateways import shares_directory
+from pytest_cloudplan_gateways import node_of, shares_directory
 
 DATA_FILE = ".cloudplan-coverage-"
 CONFIG_FILE = ".cloudplan-coveragerc-"
@@ -39,6 +39,7 @@ class Coverage:
         self.config = config
         self.roots = roots  # the project's, under all its names
         self.worker = None  # the spec of the one that xdist is about to set up
+        self.places = []  # where the project is: here first, then on the nodes
 
     def controller(self):
         """pytest-cov's, or None where nothing is measured."""
@@ -52,7 +53,8 @@ class Coverage:
             for name in ("cov", "combining_cov")
         )
         if isinstance(noted, dict) and isinstance(combining, dict) and "source" in noted:
-            combining["cloudplan"] = noted["source"]  # one list: it grows as nodes end
+            self.places = noted["source"]  # one list: it grows as nodes end
+            combining["cloudplan"] = self.places
 
     def outside_config(self):
         """The configuration file where the nodes have no copy of it, or None."""
@@ -93,6 +95,10 @@ class Coverage:
 
     @pytest.hookimpl(trylast=True, optionalhook=True)
     def pytest_configure_node(self, node):
+        # Where a planned worker's copy is has been found out, and is not the worker's to say.
+        spec = node.gateway.spec
+        if node_of(spec) and os.path.isabs(str(spec.chdir)) and spec.chdir not in self.places and self.controller():
+            self.places.append(str(spec.chdir))
         if "cov_master_host" in node.workerinput and not shares_directory(node.gateway.spec):
             node.workerinput["cov_master_host"] = None
 

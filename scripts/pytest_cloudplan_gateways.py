@@ -49,10 +49,15 @@ def shares_directory(spec):
     return bool(spec.popen) and not spec.chdir and not spec.via
 
 
+def node_of(spec):
+    """The name of the worker's node, where cloudplan has planned it: node= is cloudplan's own, and refused to others."""
+    return str(spec.node) if spec.node and spec.ssh else None
+
+
 def has_copy(spec):
-    """Whether the worker's directory is a copy of the root, made by cloudplan: ssh_config= is its own.  What the
-    user typed beside it has no copy that cloudplan knows of."""
-    return bool(spec.ssh_config or spec.popen) and not spec.via
+    """Whether the worker's directory is a copy of the root, made by cloudplan.  What the user typed beside the plan has no
+    copy that cloudplan knows of."""
+    return bool(node_of(spec) or spec.popen) and not spec.via
 
 
 def mark(spec):
@@ -68,7 +73,10 @@ def python_of(spec):
 
 
 def place(spec, group=()):
-    """The node of a worker: HOST or, with a port that was typed, HOST:PORT; "localhost" for this machine."""
+    """Where a worker runs: the name of its node, which is that node's alone; of what was typed beside the plan HOST or, with
+    a port, HOST:PORT; "localhost" for this machine."""
+    if node_of(spec):
+        return node_of(spec)
     if spec.ssh:
         words = str(spec.ssh).split() or ["?"]
         port = words[words.index("-p") + 1 : -1][:1] if "-p" in words else []
@@ -124,11 +132,13 @@ def check(word, spec):
 
 def check_all(tx, px, planned=True):
     """UsageError for the first --tx that cannot be started, before any worker runs.  planned=False: the planned workers,
-    HOST_0 and so on, are not yet among them, but will be."""
+    HOST_0 and so on, are not yet among them, but will be; all are the user's own."""
     ids = {part[3:] for word in px for part in word.split("//") if part.startswith("id=")}
     automatic = 0
     for word in tx:
         for spec in parse(word):
+            if spec.node and not planned:
+                raise refusal(word, "node= is for the workers that cloudplan plans: leave it out")
             if spec.id is None:
                 spec.id = "gw%d" % automatic  # as execnet numbers them
                 automatic += 1
@@ -282,7 +292,7 @@ class Gateways:
             try:
                 return self.start(spec)
             except StartError as error:
-                if str(error) != UNREACHED or not spec.ssh_config or self.is_lost(spec):
+                if str(error) != UNREACHED or not node_of(spec) or self.is_lost(spec):
                     raise
             time.sleep(pause * (1 + random.random()))
         return self.start(spec)
@@ -332,11 +342,11 @@ class Gateways:
         for _ in specs:
             done.get()
         # Where a master is gone its guard is, too: ssh has connected anew, and what runs there would outlive the run.
-        hosts = {spec.ssh: spec for spec in specs if spec.id in self.ready and spec.ssh_config}
+        nodes = {node_of(spec): spec for spec in specs if spec.id in self.ready and node_of(spec)}
         with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
-            lost = {host for host, is_lost in zip(hosts, pool.map(self.is_lost, hosts.values())) if is_lost}
+            lost = {node for node, is_lost in zip(nodes, pool.map(self.is_lost, nodes.values())) if is_lost}
         for spec in specs:
-            if spec.ssh_config and spec.ssh in lost and spec.id in self.ready:
+            if node_of(spec) in lost and spec.id in self.ready:
                 self.ready.pop(spec.id).exit()
                 failures[id(spec)] = CONNECTION_LOST
         return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
@@ -354,9 +364,9 @@ class Gateways:
 
     @staticmethod
     def is_lost(spec):
-        """Whether the control master that cloudplan keeps for the host is gone. Without one ssh would connect
+        """Whether the control master that cloudplan keeps for the node is gone. Without one ssh would connect
         anew, and wait for a host that may be dead."""
-        if not spec.ssh or not spec.ssh_config:
+        if not node_of(spec) or not spec.ssh_config:
             return False
         check = ["ssh", "-F", str(spec.ssh_config), "-O", "check"] + spec.ssh.split()
         try:

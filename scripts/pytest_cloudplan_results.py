@@ -41,6 +41,11 @@ def last_line(error):
     return lines[-1] if lines else "?"
 
 
+def names_place(worker, place):
+    """Whether a worker's id says where it runs: HOST_0, or USER@HOST_0 where several nodes have that host."""
+    return worker.startswith((place + "_", place.rpartition("@")[2] + "_"))
+
+
 def junit_log(config):
     try:
         from _pytest.junitxml import xml_key
@@ -252,9 +257,9 @@ class Results:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem, report, sched):
-        """A successor has an id of xdist's (gw0), which does not tell the node."""
+        """A planned worker's id begins with its host's name.  A successor has one of xdist's (gw0), which does not tell the node."""
         worker = report.node.gateway.id
-        if self.places.get(worker, "") not in worker:
+        if worker in self.places and not names_place(worker, self.places[worker]):
             report.longrepr = "%s on %s" % (report.longrepr, self.places[worker])
 
     # At the end

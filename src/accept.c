@@ -67,6 +67,20 @@ static bool drop_for_rsync(struct node *node)
     return node->state != NODE_READY;
 }
 
+/* What stands where the copy is to be.  scripts/node-guard.sh looks again, and has the last word. */
+static bool drop_for_target(struct node *node, const struct probe_params *params)
+{
+    enum facts_target target = node->facts.target;
+    if (target == TARGET_NOWHERE)
+        node_set(node, NODE_UNFIT,
+                 "the home directory, %.200s, does not exist there or cannot be entered: mend that, or give an absolute --cloud-chdir",
+                 node->facts.home);
+    else if (target == TARGET_FOREIGN || (target == TARGET_UNMARKED && !params->adopt))
+        node_set(node, NODE_UNFIT, "%.200s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir%s",
+                 params->chdir, target == TARGET_UNMARKED ? ", or have --cloud-adopt look whether it can be used" : "");
+    return node->state != NODE_READY;
+}
+
 /* "3.11.2" is of version "3.11", "3.1" is not. */
 static bool is_of_version(const char *full, const char *version)
 {
@@ -78,7 +92,8 @@ void accept_facts(struct node *node, const struct probe_params *params)
 {
     const struct facts *facts = &node->facts;
     char missing[LIST_SIZE];
-    size_t pythons = missing_pythons(facts, params->pythons, missing);
+    const char *const *names = node->local && params->local_pythons ? params->local_pythons : params->pythons;
+    size_t pythons = missing_pythons(facts, names, missing);
     bool modules_count = params->modules && (!node->local || pythons > 1);
     node->has_facts = true;
     node_set(node, NODE_READY, "%s", "");
@@ -90,10 +105,8 @@ void accept_facts(struct node *node, const struct probe_params *params)
                  params->pythons[0], facts->pythons[0], params->python_version);
     else if (!node->local && drop_for_rsync(node))
         return;
-    else if (!node->local && facts->target == TARGET_FOREIGN)
-        node_set(node, NODE_UNFIT,
-                 "%s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir",
-                 params->chdir);
+    else if (!node->local && drop_for_target(node, params))
+        return;
     else if (modules_count && *facts->missing && facts->missing_python < pythons)
-        drop_for_modules(node, params->pythons[facts->missing_python]);
+        drop_for_modules(node, names[facts->missing_python]);
 }

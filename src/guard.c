@@ -23,6 +23,7 @@ char *guard_script(const struct guard_params *params, size_t *len)
         return NULL;
     shell_assign(out, "CLOUDPLAN_NONCE", params->nonce);
     shell_assign(out, "CLOUDPLAN_CHDIR", params->chdir);
+    shell_assign(out, "CLOUDPLAN_ADOPT", params->adopt ? "yes" : "");
     shell_assign(out, "CLOUDPLAN_RUN", params->run_id);
     shell_assign(out, "CLOUDPLAN_WHO", params->who ? params->who : "");
     fprintf(out, "CLOUDPLAN_SLOT=${1:-0}\nCLOUDPLAN_BEAT=%d\n", params->beat_s);
@@ -103,7 +104,7 @@ nfds_t guard_poll(const struct guard *guard, struct pollfd fds[GUARD_FDS])
     return n;
 }
 
-bool guard_answer(struct guard *guard, const char *nonce, const char *command, char answer[ERROR_TEXT_MAX])
+bool guard_answer(struct guard *guard, const char *nonce, const char *command, char answer[GUARD_ANSWER_MAX])
 {
     char begin[100];
     snprintf(begin, sizeof begin, "\ncloudplan-guard %s %s%s", nonce, command, *command ? " " : "");
@@ -112,7 +113,7 @@ bool guard_answer(struct guard *guard, const char *nonce, const char *command, c
         return false;
     line += strlen(begin);
     size_t len = (size_t)(end - line);
-    snprintf(answer, ERROR_TEXT_MAX, "%.*s", (int)(len < ERROR_TEXT_MAX ? len : ERROR_TEXT_MAX), line);
+    snprintf(answer, GUARD_ANSWER_MAX, "%.*s", (int)(len < GUARD_ANSWER_MAX ? len : GUARD_ANSWER_MAX), line);
     guard->out_len -= (size_t)(end - guard->out);
     memmove(guard->out, end, guard->out_len + 1);
     return true;

@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #define GUARD_WORDS_MAX 8192
+#define GUARD_ANSWER_MAX 2048 /* bytes of an answer, its NUL included: a path may be in it.  A longer one is cut */
 #define GUARD_FDS 3 /* of guard_poll(), at most */
 
 struct guard {
@@ -30,6 +31,7 @@ struct guard_params {
     const char *nonce;       /* marks its answers: [a-z0-9]+ */
     const char *run_id;      /* marks the run's processes on a node: [a-z0-9]+ */
     const char *chdir;       /* on the nodes */
+    bool adopt;              /* --cloud-adopt: a directory without the mark may be given it */
     const char *who;         /* USER@CONTROLLER, for other runs; NULL: not known */
     int beat_s;              /* so often there is a guard_beat(), at least */
     const char *root;        /* absolute, here */
@@ -54,7 +56,7 @@ void guard_turn(struct guard *guard);
 /* Descriptors to wait for; how many. */
 nfds_t guard_poll(const struct guard *guard, struct pollfd fds[GUARD_FDS]);
 /* The answer to the command ("" for the script), if it has come: one line without its end, taken from the guard. */
-bool guard_answer(struct guard *guard, const char *nonce, const char *command, char answer[ERROR_TEXT_MAX]);
+bool guard_answer(struct guard *guard, const char *nonce, const char *command, char answer[GUARD_ANSWER_MAX]);
 /* ssh has ended, and said all that it had to say: see guard->words. */
 bool guard_ended(struct guard *guard);
 

@@ -39,6 +39,7 @@ enum master_state {
     MASTER_NONE,
     MASTER_OPENING,
     MASTER_WAITING, /* to be opened again */
+    MASTER_UNMARKED, /* its guard waits: masters_adopt() */
     MASTER_OPEN,
     MASTER_ASKED /* ms->question */
 };
@@ -63,6 +64,7 @@ struct masters {
     int beat_s;
     const struct masters_question *question; /* the latest one; borrowed */
     char nonce[40];
+    bool no_memory;     /* for what a node has told: nothing can go on */
     long long patience; /* until then a node that is offline is tried again */
     struct master *masters;
     size_t count;
@@ -76,6 +78,7 @@ static char *make_script(const struct masters *ms, size_t *len)
         .nonce = ms->nonce,
         .run_id = params->run_id,
         .chdir = params->chdir,
+        .adopt = params->adopt,
         .who = params->who,
         .beat_s = ms->beat_s,
         .root = params->root,
@@ -149,16 +152,39 @@ static void drop_asked(struct masters *ms, struct master *m, enum node_state sta
     drop(m, state, reason);
 }
 
-static void opened(struct master *m, const char *answer)
+/* "ok 1 DIR", "ok 0" without a copy, "adopt DIR"; all else is why there is none.  False: it is of another form. */
+static bool parse_opened(const struct node *node, const char *answer, unsigned *slot, const char **dir)
 {
+    *slot = 1;
+    *dir = answer + strlen("adopt ");
+    if (!strncmp(answer, "adopt ", strlen("adopt ")))
+        return !node->local && !node->slot;
+    if (strncmp(answer, "ok ", strlen("ok ")) || answer[3] < '0' || answer[3] > '0' + SLOT_MAX)
+        return false;
+    *slot = (unsigned)(answer[3] - '0');
+    *dir = *slot ? answer + strlen("ok 1 ") : NULL;
+    return (*slot == 0) == node->local && (*slot ? answer[4] == ' ' : answer[4] == '\0');
+}
+
+static void opened(struct masters *ms, struct master *m, const char *answer)
+{
+    struct node *node = m->node;
+    struct error why = ERROR_INIT;
     unsigned slot;
-    char rest;
-    if (sscanf(answer, "ok %u%c", &slot, &rest) != 1 || slot > SLOT_MAX || (slot == 0) != m->node->local)
+    const char *dir;
+    if (!parse_opened(node, answer, &slot, &dir))
         drop(m, NODE_UNFIT, answer);
-    else if (m->node->slot && m->node->slot != slot)
+    else if (node->slot && (node->slot != slot || (node->dir && strcmp(node->dir, dir))))
         drop(m, NODE_FAILED, "the connection broke, and now the node has another copy for this run");
-    else {
-        m->node->slot = slot;
+    else if (dir && node_set_dir(node, ms->params.chdir, slot, dir, &why)) {
+        ms->no_memory = ms->no_memory || why.status == STATUS_SYSTEM;
+        drop(m, NODE_UNFIT, why.text);
+    } else if (*answer == 'a') {
+        node->unmarked = true;
+        m->state = MASTER_UNMARKED;
+    } else {
+        node->unmarked = false;
+        node->slot = slot;
         m->state = MASTER_OPEN;
     }
 }
@@ -166,7 +192,7 @@ static void opened(struct master *m, const char *answer)
 static void answered(struct masters *ms, struct master *m, const char *answer)
 {
     if (m->state == MASTER_OPENING) {
-        opened(m, answer);
+        opened(ms, m, answer);
         return;
     }
     m->state = MASTER_OPEN;
@@ -209,7 +235,7 @@ static bool in_talk(const struct master *m)
 
 static void advance(struct masters *ms, struct master *m)
 {
-    char answer[ERROR_TEXT_MAX];
+    char answer[GUARD_ANSWER_MAX];
     if (m->state == MASTER_WAITING && m->retry_at <= clock_ms()) {
         node_set(m->node, NODE_READY, "%s", "");
         m->node->processes = m->processes;
@@ -257,6 +283,10 @@ static int wait_all(struct masters *ms, int timeout_ms, const char *doing, struc
         }
         if (child_signal()) {
             error_set(err, STATUS_SIGNAL + child_signal(), "%s while %s", strsignal(child_signal()), doing);
+            break;
+        }
+        if (ms->no_memory) {
+            error_set(err, STATUS_SYSTEM, "no memory while %s", doing);
             break;
         }
         long long left = end - clock_ms();
@@ -337,6 +367,23 @@ struct masters *masters_open(struct node_list *list, const struct master_params 
 fail:
     masters_close(ms, 0);
     return NULL;
+}
+
+int masters_adopt(struct masters *ms, struct error *err)
+{
+    for (size_t i = 0; i < ms->count; i++) {
+        struct master *m = &ms->masters[i];
+        if (m->state != MASTER_UNMARKED)
+            continue;
+        if (m->node->state != NODE_READY) {
+            child_end(&m->guard.child, 0);
+            m->state = MASTER_NONE;
+            continue;
+        }
+        guard_ask(&m->guard, "adopt\n");
+        m->state = MASTER_OPENING;
+    }
+    return wait_open(ms, err);
 }
 
 int masters_reopen(struct masters *ms, struct error *err)

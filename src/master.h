@@ -1,7 +1,7 @@
 /* One OpenSSH control master per node, opened for all nodes at once.
  *
  * A master is `ssh -M` as our child, in a session of its own, that runs one small
- * script on the node (scripts/node-guard.sh): it takes a directory for the copy, says which, does what it is
+ * script on the node (scripts/node-guard.sh): it takes a directory for the copy, says its path (node->dir), does what it is
  * told (guard.h) until its standard input ends (ours, closed at the end or by the kernel when we
  * die), and then ends what the run left behind on the node.  rsync and the engine reach the node through the
  * master by way of the generated ssh_config, which is made before the first master.
@@ -29,6 +29,7 @@ struct master_params { /* borrowed until masters_close() */
     const char *cipher; /* preferred; "" or NULL: OpenSSH's own choice */
     int timeout_ms;     /* for opening */
     bool local;         /* this machine has a guard, too */
+    bool adopt;         /* --cloud-adopt: a directory without the mark is to be looked at: masters_adopt() */
     /* For masters_prepare(). */
     const char *root;        /* absolute, here */
     const char *venv;        /* absolute, here; NULL: none */
@@ -41,6 +42,10 @@ struct master_params { /* borrowed until masters_close() */
  * master does not open become NODE_OFFLINE, NODE_REFUSED or NODE_FAILED with ssh's own words; those that have no room for a
  * copy NODE_UNFIT.  NULL and *err: STATUS_TOOL, STATUS_SYSTEM, STATUS_SIGNAL+N. */
 struct masters *masters_open(struct node_list *list, const struct master_params *params, struct error *err);
+/* With params->adopt: nodes whose directory has no mark are ready, and node->unmarked, with that directory as node->dir.  Has those
+ * that are ready still marked, which makes them as any other; lets go of the others, whose state is why.  0, or -1 and *err:
+ * STATUS_SYSTEM, STATUS_SIGNAL+N. */
+int masters_adopt(struct masters *masters, struct error *err);
 /* Opens the masters of ready nodes anew where they have ended.  They have the same copies; what else was asked of their
  * guards is to be asked again. */
 int masters_reopen(struct masters *masters, struct error *err);

@@ -18,6 +18,9 @@
 
 #define NAME_CHARS "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-"
 
+/* Of a directory on a node, besides the bytes of other alphabets: what every shell leaves alone. */
+#define DIR_CHARS NAME_CHARS "+@/~,:=%"
+
 #define WORD_SHOWN 100 /* bytes of a word in an error */
 
 /* A name taken apart; the pointers lead into it. */
@@ -132,6 +135,7 @@ static void node_clear(struct node *node)
     free(node->name);
     free(node->user);
     free(node->host);
+    free(node->dir);
 }
 
 static int node_init(struct node *node, const char *name, struct error *err)
@@ -295,13 +299,68 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
         node->processes = 0;
 }
 
+/* What is wrong with a node's word for a directory, or NULL; *c is a character that cannot stand in it, or NUL. */
+static const char *wrong_dir(const char *dir, char *c)
+{
+    *c = '\0';
+    if (*dir != '/' || strlen(dir) > NODE_DIR_MAX)
+        return *dir == '/' ? "is too long" : "is no absolute path";
+    for (const char *s = dir; *s; s++)
+        if ((unsigned char)*s < 0x80 && !strchr(DIR_CHARS, *s)) {
+            *c = *s;
+            return "has a character that not every shell, rsync and execnet would leave alone";
+        }
+    size_t len = strlen(dir);
+    if (strstr(dir, "//") || strstr(dir, "/./") || strstr(dir, "/../") || dir[len - 1] == '/' || !strcmp(dir + len - 2, "/.") ||
+        (len > 2 && !strcmp(dir + len - 3, "/..")))
+        return "is no physical path";
+    return NULL;
+}
+
+/* The last part of a path. */
+static const char *leaf(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int node_set_dir(struct node *node, const char *chdir, unsigned slot, const char *dir, struct error *err)
+{
+    char c, shown[204], clean[NODE_DIR_MAX + 2], name[300];
+    snprintf(shown, sizeof shown, "%s", dir);
+    text_clean(shown);
+    const char *wrong = wrong_dir(dir, &c);
+    if (wrong && c >= ' ' && c < 0x7f)
+        return error_set(err, STATUS_DATA, "its directory %.200s %s, '%c': choose another --cloud-chdir, an absolute one", shown, wrong, c);
+    if (wrong)
+        return error_set(err, STATUS_DATA, "its directory %.200s %s", shown, wrong);
+    snprintf(clean, sizeof clean, "%s", dir);
+    text_clean(clean);
+    if (strcmp(clean, dir))
+        return error_set(err, STATUS_DATA, "its directory %.200s is no UTF-8: choose another --cloud-chdir, an absolute one", shown);
+    if (slot > 1)
+        snprintf(name, sizeof name, "%.250s~%u", leaf(chdir), slot);
+    else
+        snprintf(name, sizeof name, "%.250s", leaf(chdir));
+    if (strcmp(leaf(dir), name))
+        return error_set(err, STATUS_DATA, "its directory %.200s is not the one that was asked for, %.100s", shown, name);
+    char *copy = strdup(dir);
+    if (!copy)
+        return error_errno(err, "node");
+    free(node->dir);
+    node->dir = copy;
+    return 0;
+}
+
 char *node_place(const struct node *node, const char *chdir, const char *path)
 {
     char *place;
     size_t len = strlen(chdir);
     bool inside = !strncmp(path, chdir, len) && (path[len] == '/' || path[len] == '\0');
-    if (node->slot <= 1 || !inside)
+    if (!inside || (node->slot <= 1 && !node->dir))
         return strdup(path);
+    if (node->dir)
+        return asprintf(&place, "%s%s", node->dir, path + len) < 0 ? NULL : place;
     return asprintf(&place, "%s~%u%s", chdir, node->slot, path + len) < 0 ? NULL : place;
 }
 

@@ -72,6 +72,8 @@ struct node {
     uint32_t processes; /* 0 unless state is NODE_READY and planned */
     enum plan_term limited_by;
     unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet, or none (":") */
+    char *dir;     /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned; NULL: not known yet, or none */
+    bool unmarked; /* dir does not carry the mark, and is to be looked at: adopt.h */
 };
 
 struct node_list {
@@ -103,8 +105,15 @@ void node_list_clear(struct node_list *list);
 void node_set(struct node *node, enum node_state state, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* path as it is on this node, where it is chdir or lies in it: in the node's slot.  Owned by the caller; NULL without
- * memory. */
+#define NODE_DIR_MAX 1500 /* bytes of a copy's path: the longest --cloud-chdir, below a home */
+
+/* Takes what a node says of the directory of its copy, which is input from outside: it must be an absolute physical path that ssh, rsync,
+ * execnet and shells take as it is, and have the name in its last part that chdir has, with "~N" in slot N > 1.  A copy is
+ * kept in node->dir.  0, or -1 and *err: STATUS_DATA with what is wrong, STATUS_SYSTEM. */
+int node_set_dir(struct node *node, const char *chdir, unsigned slot, const char *dir, struct error *err);
+
+/* path as it is on this node, where it is chdir or lies in it: in the node's copy, absolute once its guard has told where that is.
+ * Owned by the caller; NULL without memory. */
 char *node_place(const struct node *node, const char *chdir, const char *path);
 
 /* Its name in a sentence, where ":" would not be seen.  Borrowed from the node. */

@@ -47,6 +47,7 @@ struct options {
     uint32_t rsync_max;        /* --cloud-rsync-max-processes; 0: all nodes at once */
     const char *cipher;        /* --cloud-rsync-cipher */
     bool verify;               /* --verify */
+    bool adopt;                /* --cloud-adopt */
     const char **rsyncdirs;    /* --rsyncdir, NULL-terminated, owned array of borrowed strings */
     const char **rsyncignores; /* --rsyncignore, likewise */
 

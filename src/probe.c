@@ -36,7 +36,7 @@ struct slot {
 struct probe {
     struct node_list *list;
     struct probe_params *params; /* a copy: ready() completes it */
-    struct transport_script script;
+    struct transport_script script, local; /* what nodes, and what this machine is to be asked */
     CURLM *multi;
     struct libssh2_shared *shared;
     struct slot *slots;
@@ -45,7 +45,7 @@ struct probe {
     uint32_t random; /* xorshift: jitter needs no better one */
 };
 
-static char *make_script(const struct probe_params *params, size_t *len)
+static char *make_script(const struct probe_params *params, const char *const *pythons, size_t *len)
 {
     char *text = NULL;
     FILE *out = open_memstream(&text, len);
@@ -55,8 +55,8 @@ static char *make_script(const struct probe_params *params, size_t *len)
     shell_assign(out, "CLOUDPLAN_CHDIR", params->chdir);
     shell_assign(out, "CLOUDPLAN_MODULES", params->modules ? params->modules : "");
     fputs("CLOUDPLAN_PYTHON=", out);
-    for (size_t i = 0; params->pythons[i]; i++) {
-        shell_quote(out, params->pythons[i]);
+    for (size_t i = 0; pythons[i]; i++) {
+        shell_quote(out, pythons[i]);
         shell_quote(out, "\n");
     }
     fputc('\n', out);
@@ -110,7 +110,8 @@ static void open_slot(struct probe *p, struct slot *slot)
     struct error err = ERROR_INIT;
     slot->retry_at = 0;
     slot->transport = (p->params->open ? p->params->open : open_real)(p->params->open ? p->params->open_arg : p,
-                                                                       slot->node, slot->fallback, &p->script, &err);
+                                                                       slot->node, slot->fallback,
+                                                                       slot->node->local ? &p->local : &p->script, &err);
     if (!slot->transport) {
         node_set(slot->node, NODE_FAILED, "%s", err.text);
         finish(p, slot);
@@ -261,8 +262,10 @@ static int get_ready(struct probe *p, struct error *err)
         pythons++;
     if (pythons < 1 || pythons > FACTS_PYTHONS_MAX)
         return error_set(err, STATUS_BUG, "%zu interpreters to ask for, not 1 to %d", pythons, FACTS_PYTHONS_MAX);
-    p->script.text = make_script(p->params, &p->script.len);
-    if (!p->script.text)
+    const char *const *local = p->params->local_pythons ? p->params->local_pythons : p->params->pythons;
+    p->local.text = make_script(p->params, local, &p->local.len);
+    p->script.text = make_script(p->params, p->params->pythons, &p->script.len);
+    if (!p->script.text || !p->local.text)
         return error_set(err, STATUS_SYSTEM, "no memory to ask the nodes");
     for (size_t i = 0; i < p->window; i++)
         if (p->slots[i].node)
@@ -312,7 +315,7 @@ int probe_run(struct node_list *list, const struct probe_params *params, struct 
     int result = -1;
     char end[128];
     snprintf(end, sizeof end, "cloudplan-end %s", params->nonce);
-    p.script.end = end;
+    p.script.end = p.local.end = end;
     p.window = window_size(list->count);
     p.slots = calloc(p.window ? p.window : 1, sizeof *p.slots);
     p.fds = calloc(1 + p.window * TRANSPORT_FDS_MAX, sizeof *p.fds);
@@ -334,5 +337,6 @@ out:
     free(p.slots);
     free(p.fds);
     free((char *)p.script.text);
+    free((char *)p.local.text);
     return result;
 }

@@ -13,7 +13,9 @@
 struct probe_params {
     int timeout_ms;       /* for one node's whole conversation */
     const char *chdir;    /* where the facts script looks for free disk and the mark */
+    bool adopt;           /* --cloud-adopt: a directory without the mark is not yet refused */
     const char *const *pythons; /* the interpreters that a node must have: 1 to FACTS_PYTHONS_MAX, NULL-terminated */
+    const char *const *local_pythons; /* of this machine, as many; NULL: the same */
     const char *python_version; /* "3.11": of which version the first of them must be, as a virtualenv was made with it; NULL: any */
     const char *modules;  /* Python modules that they must find there, a blank between; NULL: not asked */
     const char *nonce;    /* marks the answer */
@@ -21,7 +23,7 @@ struct probe_params {
     void (*progress)(void *arg, const struct node_list *list, size_t done);
     void *progress_arg;
     /* Called while nodes are being connected to, until it returns 1: what they are to be asked for is in *params now (timeout_ms, chdir,
-     * pythons, modules).  0: not known yet; child_events_fd() becomes readable when it may be.  -1 and *err: give up.  NULL:
+     * pythons, local_pythons, modules).  0: not known yet; child_events_fd() becomes readable when it may be.  -1 and *err: give up.  NULL:
      * params are complete. */
     int (*ready)(void *arg, struct probe_params *params, struct error *err);
     void *ready_arg;

@@ -450,7 +450,10 @@ static int find_pythons(struct project *project, const char *const *typed, struc
     for (size_t i = 0; i < count; i++)
         if (find_python(project, names[i], i, err))
             return -1;
-    return find_local(project, err) || (project->venv && find_version(project, err)) ? -1 : 0;
+    if (find_local(project, err) || (project->venv && find_version(project, err)))
+        return -1;
+    project->engine_pythons[0] = project->local_python;
+    return 0;
 }
 
 int project_egg(const struct project *project, const char *path, char **relative, struct error *err)

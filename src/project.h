@@ -25,6 +25,7 @@ struct project {
     bool venv_used;      /* the first interpreter is the virtualenv's */
     char *python_name;   /* its name in VENV/bin, where venv_used */
     char *local_python;  /* the engine's interpreter here: $CLOUDPLAN_PYTHON, ROOT/VENV/bin/python3, or python3 */
+    char *engine_pythons[2]; /* local_python as a list of one, borrowed from there */
 };
 
 /* chdir, virtualenv: the options' values or NULL; pythons: NULL-terminated, none stands for python3.  The local user's name

@@ -263,8 +263,12 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
     if (node->port)
         snprintf(port, sizeof port, " -p %u", node->port);
     /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
-    const char *output = mode == RSYNC_COPY ? " --info=progress2 --no-human-readable --outbuf=L"
-                                            : " -n -c --info=nonreg0 --timeout=600 --out-format='%i %n'"; /* reading takes its time */
+    static const char *const outputs[] = {
+        [RSYNC_COPY] = " --info=progress2 --no-human-readable --outbuf=L",
+        [RSYNC_ADOPT] = " -n --info=nonreg0,del1",
+        [RSYNC_VERIFY] = " -n -c --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
+    };
+    const char *output = outputs[mode];
     /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
     /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
     char basis[PATH_MAX] = "";

@@ -37,6 +37,7 @@ void rsync_rules_destroy(struct rsync_rules *rules);
 
 enum rsync_mode {
     RSYNC_COPY,  /* OUT gets progress records */
+    RSYNC_ADOPT, /* changes nothing: OUT gets "deleting NAME" for all that a copy would delete, and nothing else */
     RSYNC_VERIFY /* changes nothing: OUT gets a line for each thing that would have to change */
 };
 

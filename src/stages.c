@@ -33,11 +33,19 @@ bool stage_any_remote(const struct run *run)
 
 /* --- probe --- */
 
+/* What --dist=each runs here: what was named, or else the engine's own. */
+static const char *const *local_pythons(const struct run *run)
+{
+    return (const char *const *)(run->options.pythons[0] ? run->project.local_pythons : run->project.engine_pythons);
+}
+
 static void fill_probe(const struct run *run, struct probe_params *params)
 {
     bool asked = run->options.command == COMMAND_RUN && !run->project.venv_used && run->settings && *run->settings->modules;
     params->timeout_ms = (int)run->options.probe_timeout * 1000;
     params->chdir = run->project.chdir;
+    params->adopt = run->options.adopt;
+    params->local_pythons = run->options.policy.each ? local_pythons(run) : NULL;
     params->pythons = (const char *const *)run->project.probe_pythons;
     params->python_version = run->project.venv_used ? run->project.venv_version : NULL;
     params->modules = asked ? run->settings->modules : NULL;
@@ -161,13 +169,12 @@ int stage_copy(struct run *run, struct error *err)
 static int specify(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
-    const char *const engine[] = {run->project.local_python, NULL};
     const struct xspec_params params = {
         .chdir = run->project.chdir,
         .pythons = (const char *const *)run->project.remote_pythons,
-        .local_pythons = o->policy.each    ? (const char *const *)run->project.local_pythons
-                         : run->project.venv ? engine
-                                             : NULL,
+        .local_pythons = o->policy.each && o->pythons[0] ? (const char *const *)run->project.local_pythons
+                         : run->project.venv             ? (const char *const *)run->project.engine_pythons
+                                                         : NULL,
         .ssh_config = run->masters && o->command == COMMAND_RUN ? masters_ssh_config(run->masters) : NULL,
         .each = o->policy.each > 0,
     };

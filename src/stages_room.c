@@ -5,6 +5,7 @@
  * refuse us, or that have not what the run needs, will not change by themselves. */
 #include "stages.h"
 
+#include "adopt.h"
 #include "child.h"
 #include "descriptors.h"
 #include "lease.h"
@@ -15,6 +16,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -89,6 +91,9 @@ static void forget(struct node_list *list)
         node->limited_by = TERM_NONE;
         node->has_facts = false;
         node->slot = 0;
+        free(node->dir);
+        node->dir = NULL;
+        node->unmarked = false;
         *node->fallback = '\0';
     }
 }
@@ -146,6 +151,7 @@ static int open_masters(struct run *run, struct error *err)
     const struct master_params params = {
         .rundir = run->rundir,
         .chdir = project->chdir,
+        .adopt = run->options.adopt,
         .run_id = run->id,
         .who = who,
         .cipher = run->options.cipher,
@@ -159,6 +165,15 @@ static int open_masters(struct run *run, struct error *err)
     };
     run->masters = masters_open(&run->list, &params, err);
     return run->masters ? 0 : -1;
+}
+
+/* With --cloud-adopt: directories without the mark are looked at, and marked. */
+static int adopt(struct run *run, struct error *err)
+{
+    if (!run->options.adopt)
+        return 0;
+    const struct sync_params params = stage_what_to_copy(run);
+    return adopt_judge(&run->list, masters_ssh_config(run->masters), &params, err) || masters_adopt(run->masters, err) ? -1 : 0;
 }
 
 int stage_lease(struct run *run, struct error *err)
@@ -182,7 +197,8 @@ int stage_open(struct run *run, struct error *err)
 {
     while (stage_any_remote(run) || (leases(run) && node_list_ready(&run->list))) {
         struct error why = ERROR_INIT;
-        if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || stage_lease(run, err))
+        if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || adopt(run, err) ||
+            stage_lease(run, err))
             return -1;
         if (plan_judge(&run->list, &run->options.policy, &why) == 0)
             return 0;

@@ -118,6 +118,69 @@ void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX])
         words[n - 1] = '\0';
 }
 
+/* One part of a path. */
+static bool is_cache_part(const char *part, size_t len)
+{
+    static const char *const names[] = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"};
+    static const char *const ends[] = {".pyc", ".pyo", ".egg-info", ".egg-link"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (len == strlen(names[i]) && !memcmp(part, names[i], len))
+            return true;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (len > strlen(ends[i]) && !memcmp(part + len - strlen(ends[i]), ends[i], strlen(ends[i])))
+            return true;
+    return false;
+}
+
+bool rsync_is_cache(const char *name, size_t len)
+{
+    for (const char *part = name, *end = name + len, *slash; part < end; part = slash + 1) {
+        slash = memchr(part, '/', (size_t)(end - part));
+        if (!slash)
+            slash = end;
+        if (is_cache_part(part, (size_t)(slash - part)))
+            return true;
+    }
+    return false;
+}
+
+static void add_name(char list[RSYNC_DELETIONS_MAX], const char *name, size_t len)
+{
+    size_t used = strlen(list);
+    if (used + sizeof ", x" < RSYNC_DELETIONS_MAX)
+        snprintf(list + used, RSYNC_DELETIONS_MAX - used, "%s%.*s", used ? ", " : "",
+                 (int)(len < RSYNC_DELETIONS_MAX ? len : RSYNC_DELETIONS_MAX), name);
+}
+
+size_t rsync_deletions(const char *text, size_t len, char list[RSYNC_DELETIONS_MAX])
+{
+    static const char key[] = "deleting ";
+    const size_t key_len = sizeof key - 1;
+    const char *former = NULL; /* the one before, where it is of no account */
+    size_t count = 0, former_len = 0;
+    *list = '\0';
+    for (const char *line = text, *stop = text + len, *end; line < stop; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(stop - line));
+        if (!end)
+            end = stop;
+        if ((size_t)(end - line) <= key_len || memcmp(line, key, key_len))
+            continue;
+        const char *name = line + key_len;
+        size_t n = (size_t)(end - name);
+        bool emptied = name[n - 1] == '/' && former && former_len > n && !memcmp(former, name, n);
+        if (emptied || rsync_is_cache(name, n)) {
+            former = name;
+            former_len = n;
+            continue;
+        }
+        former = NULL;
+        count++;
+        add_name(list, name, n);
+    }
+    text_clean(list);
+    return count;
+}
+
 bool rsync_total_size(const char *text, uint64_t *bytes)
 {
     static const char key[] = "Total file size: ";

@@ -27,6 +27,16 @@ void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX]);
  * "*deleting   NAME". */
 size_t rsync_differences(const char *text, size_t len, char *name, size_t size);
 
+/* Whether it, or a directory that it is in, is something that comes back by itself: __pycache__, .pytest_cache, .mypy_cache, .ruff_cache,
+ * *.pyc, *.pyo, and what pip makes for a development install, *.egg-info and *.egg-link. */
+bool rsync_is_cache(const char *name, size_t len);
+
+#define RSYNC_DELETIONS_MAX 200 /* bytes */
+/* How many lines "deleting NAME" there are, but for caches and directories that hold nothing else (rsync(1), --info=del; a directory's
+ * NAME ends in "/", and comes after what is in it).  The first names are in list, cleaned, with ", " between, the last
+ * one cut where it does not fit. */
+size_t rsync_deletions(const char *text, size_t len, char list[RSYNC_DELETIONS_MAX]);
+
 /* "Total file size: BYTES bytes" of `rsync --stats --no-human-readable` (rsync(1)), a line of its own: true and *bytes. */
 bool rsync_total_size(const char *text, uint64_t *bytes);
 

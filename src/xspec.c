@@ -172,16 +172,27 @@ static char *xspec_head(const struct node *node, struct error *err)
     return format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
 }
 
+/* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own PATH: a login shell's may be
+ * another one, or relative to where that shell stands. */
+static const char *python_found(const struct node *node, const char *python, size_t n)
+{
+    struct error why = ERROR_INIT;
+    const char *path = node->facts.python_path;
+    bool known = node->dir && node->has_facts && n == 0 && !strchr(python, '/') && *path == '/';
+    return known && check_path("python", path, &why) == 0 ? path : python;
+}
+
 /* What stands after the id. */
 static char *xspec_tail(const struct node *node, const struct xspec_params *params, size_t n, struct error *err)
 {
     const char *const *pythons = node->local ? params->local_pythons : params->pythons;
     if (node->local)
         return format(err, "%s%s", pythons ? "//python=" : "", pythons ? pythons[n] : "");
+    const char *found = python_found(node, pythons[n], n);
     char *chdir = node_place(node, params->chdir, params->chdir), *tail = NULL;
-    char *python = node_place(node, params->chdir, pythons[n]);
+    char *python = node_place(node, params->chdir, found);
     if (chdir && python)
-        tail = format(err, "//chdir=%s//python=%s%s%s", chdir, python, params->ssh_config ? "//ssh_config=" : "",
+        tail = format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python, params->ssh_config ? "//ssh_config=" : "",
                       params->ssh_config ? params->ssh_config : "");
     else
         error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));

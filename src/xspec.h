@@ -1,8 +1,11 @@
 /* A plan as words for an engine: execnet xspecs (--tx), GNU parallel logins.
  *
- *   ssh=[-p PORT ]USER@HOST//id=ID//chdir=DIR//python=PYTHON[//ssh_config=FILE]
+ *   ssh=[-p PORT ]USER@HOST//id=ID//node=NAME//chdir=DIR//python=PYTHON[//ssh_config=FILE]
  *   popen//id=ID[//python=PYTHON]                       for ":"
  *   N/[USER@]HOST[:PORT], N/:                            a login
+ *
+ * NAME is the node's, by which the plugin knows it: two nodes may be one HOST.  DIR and, where the node has told it, PYTHON are
+ * absolute once the node's guard is there; before that DIR is what --cloud-chdir says.
  *
  * USER is the one typed, else ssh_config's where it is known; PORT is there only where
  * it was typed.  An IPv6 HOST stands in brackets in a login with a port.

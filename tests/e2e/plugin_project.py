@@ -54,16 +54,17 @@ FAKE_SSH = """#!/bin/sh
 # ssh [-C] [-F FILE] [USER@]HOST COMMAND, and ssh -F FILE -O check [USER@]HOST
 case " $* " in *" -O check "*)
     for host; do :; done
-    [ ! -e "$FAKE_SSH_DIR/${host#*@}.down" ]
+    [ ! -e "$FAKE_SSH_DIR/${host#*@}.down" ] && [ ! -e "$FAKE_SSH_DIR/$host.down" ] && [ ! -e "$FAKE_SSH_DIR/$host.has no master" ]
     exit ;;
 esac
 while [ $# -gt 2 ]; do shift; done
 host=${1#*@}
+[ -e "$FAKE_SSH_DIR/$1.down" ] && exit 255
 [ -e "$FAKE_SSH_DIR/$host.down" ] && { echo "ssh: $host is down" >&2; exit 255; }
 if [ -e "$FAKE_SSH_DIR/$host.stalls" ]; then exec sleep 300; fi
 sh -c "$2"
 status=$?
-[ -e "$FAKE_SSH_DIR/$host.down" ] && exit 255
+{ [ -e "$FAKE_SSH_DIR/$1.down" ] || [ -e "$FAKE_SSH_DIR/$host.down" ]; } && exit 255
 exit $status
 """
 
@@ -94,15 +95,16 @@ class Project:
     def popen(self, name):
         return f"popen//id={name}_0//chdir={self.copy(name)}"
 
-    def ssh(self, name, index=0, python=sys.executable):
-        """A worker of the host that has this name."""
+    def ssh(self, name, index=0, python=sys.executable, login=None):
+        """A worker of the host that has this name; login: of the node that is this login of host "h"."""
         program = self.tmp / "bin" / "ssh"
         if not program.exists():
             program.parent.mkdir()
             program.write_text(FAKE_SSH)
             program.chmod(0o755)
         self.env.update(PATH=f"{program.parent}:{os.environ['PATH']}", FAKE_SSH_DIR=str(self.tmp))
-        return f"ssh=ci@{name}//id={name}_{index}//chdir={self.copy(name)}//python={python}//ssh_config=none"
+        target, node = (f"{login}@h", f"{login}@h") if login else (f"ci@{name}", name)
+        return f"ssh={target}//id={name}_{index}//node={node}//chdir={self.copy(name)}//python={python}//ssh_config=none"
 
     def start(self, tx, *args, cwd=None, preexec_fn=None, **env):
         words = [word for spec in tx for word in ("--tx", spec)]

@@ -1,4 +1,6 @@
 """scripts/pytest_cloudplan_losses.py: where a lost worker is replaced, and where it is not."""
+import sys
+
 import pytest
 
 from plugin_project import DEADLINE, Project
@@ -229,3 +231,33 @@ def test_a_scope_with_one_test_left(project):
                       f"    if not os.path.exists('../{number}'):\n        open('../{number}', 'w').close()\n        os._exit(1)\n")
     run = project.run([project.ssh("a")], "--dist=loadfile", "tests")
     assert run.status == 0 and run.counts() == {"passed": 6, "rerun": 3}, run
+
+
+@pytest.mark.parametrize("dist", ["load", "loadscope"])
+def test_two_logins_of_one_host_are_two_nodes(project, dist):
+    """One that is lost is not looked for under the other one's name, gets none of its workers, and gives it none."""
+    body = ("\n        if waiting.NODE == 'theirs':\n            open('../dev@h.down', 'w').close()\n            os._exit(1)\n"
+            "        waiting.wait_for('lost theirs_0')\n        waiting.wait_for('lost theirs_1')\n")
+    scope = "class Test%d:\n    def test_x(self):" + body
+    project.write("tests/test_x.py", "import os, waiting\n" + "".join(scope % n for n in range(30)))
+    tx = [project.ssh(name, n, login=login) for name, login in (("ours", "ci"), ("theirs", "dev")) for n in range(2)]
+    run = project.run(tx, "--dist=" + dist, "--junitxml=" + str(project.tmp / "report.xml"), "tests")
+    assert run.status == 0, run
+    assert run.counts()["passed"] == 30, run
+    for n in range(2):
+        assert f"cloudplan: theirs_{n} on dev@h is lost (its connection is lost)" in run.lines, run
+    assert "its successor" not in run.out, run
+    report = (project.tmp / "report.xml").read_text()
+    assert report.count('name="node" value="ci@h"') == 30 and "dev@h" not in report
+
+
+def test_an_ssh_config_alone_makes_no_node(project):
+    """The user's own --tx has a configuration of its own, and no master that cloudplan would know of."""
+    own = f"ssh=own//id=own_0//chdir={project.copy('own')}//python={sys.executable}//ssh_config=none"
+    project.ssh("a")
+    (project.tmp / "own.has no master").touch()
+    project.write("tests/test_x.py", "import pytest\n\n@pytest.mark.parametrize('n', range(9))\ndef test_x(n): pass\n")
+    project.copy("own")
+    run = project.run([project.ssh("a"), own], "--dist=each", "tests")
+    assert run.status == 0, run
+    assert run.counts()["passed"] == 18 and not run.lines, run

@@ -197,16 +197,16 @@ def shell(request):
 
 def test_guard_in_other_shells(shell, tmp_path):
     first, second = Guard(shell, tmp_path, "run1"), Guard(shell, tmp_path, "run2")
-    assert sorted([first.answer(), second.answer()]) == ["ok 1", "ok 2"]
+    assert sorted([first.answer(), second.answer()]) == [f"ok 1 {tmp_path}/copy", f"ok 2 {tmp_path}/copy~2"]
     slot = 1 if "run1" in (tmp_path / "copy/.cloudplan").read_text() else 2
     # The connection of the first run broke, which its guard has not noticed.
     again = Guard(shell, tmp_path, "run1", slot)
-    assert again.answer() == f"ok {slot}"
+    assert again.answer() == f"ok {slot} {tmp_path}/copy" + "~2" * (slot - 1)
     assert first.process.wait(patience(10)) == 0
     # Killed, with its reader still there.
     second.process.kill()
     third = Guard(shell, tmp_path, "run3")
-    assert third.answer() == f"ok {3 - slot}"
+    assert third.answer() == f"ok {3 - slot} {tmp_path}/copy" + "~2" * (2 - slot)
     for guard in (first, second):
         guard.process.wait(patience(10))
         guard.process.stdin.close()
@@ -246,7 +246,7 @@ def test_guard_ends_by_silence_in_all_shells(tmp_path):
     shells = [shell for shell in SHELLS if shutil.which(shell[0])]
     guards = [Guard(shell, tmp_path / str(n), "run1", beat=1) for n, shell in enumerate(shells) if not (tmp_path / str(n)).mkdir()]
     begin = time.monotonic()
-    assert [guard.answer() for guard in guards] == ["ok 1"] * len(guards)
+    assert [guard.answer() for guard in guards] == [f"ok 1 {tmp_path}/{n}/copy" for n in range(len(guards))]
     # A word now and then is enough: this goes on for longer than six beats.
     for n in range(4):
         wait_until(lambda n=n: time.monotonic() > begin + 2 * (n + 1), 5, "time to pass")

@@ -25,7 +25,7 @@ static void require_bounded(const char *buf, size_t len)
 /* Takes the answers that are there, as the program does: one to the script, then those to a command. */
 static size_t take_answers(struct guard *guard, size_t answers)
 {
-    char answer[ERROR_TEXT_MAX];
+    char answer[GUARD_ANSWER_MAX];
     memset(answer, 'x', sizeof answer);
     while (guard_answer(guard, "N", answers ? "lease" : "", answer)) {
         require(memchr(answer, '\0', sizeof answer) && !strchr(answer, '\n'));

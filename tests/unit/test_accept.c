@@ -20,7 +20,7 @@ static const char *const one[] = {"python3", NULL}, *const two[] = {"python3", "
 static struct facts facts_of(const char *first, const char *second, const char *rsync, enum facts_target target,
                              const char *missing, uint32_t missing_python)
 {
-    struct facts f = {.target = target, .missing_python = missing_python};
+    struct facts f = {.target = target, .missing_python = missing_python, .home = "/no/home"};
     snprintf(f.python, sizeof f.python, "%s", first);
     snprintf(f.pythons[0], sizeof f.pythons[0], "%s", first);
     snprintf(f.pythons[1], sizeof f.pythons[1], "%s", second);
@@ -70,6 +70,9 @@ static const struct {
     {"a", one, NULL, {"3", "", "openrsync-29", TARGET_OURS, "", 0}, NULL},
     {":", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, NULL},
     {"a", one, "pytest", {"3", "", "3", TARGET_FOREIGN, "pytest", 0}, FOREIGN},
+    {"a", one, NULL, {"3", "", "3", TARGET_UNMARKED, "", 0}, FOREIGN ", or have --cloud-adopt look whether it can be used"},
+    {"a", one, NULL, {"3", "", "3", TARGET_NOWHERE, "", 0},
+     "the home directory, /no/home, does not exist there or cannot be entered: mend that, or give an absolute --cloud-chdir"},
     /* modules */
     {"a", one, "pytest", {"3", "", "3", TARGET_OURS, "pytest", 0},
      "pytest is missing for python3 on the node: install it there, use a virtualenv in the project, or "
@@ -139,9 +142,44 @@ static void test_long_answers(void **state)
     node_list_clear(&list);
 }
 
+/* With --cloud-adopt a directory without the mark is for the guard to see; what is none, never. */
+static void test_adopt(void **state)
+{
+    (void)state;
+    const struct probe_params params = {.chdir = "copy", .pythons = one, .adopt = true};
+    static const enum facts_target targets[] = {TARGET_UNMARKED, TARGET_FOREIGN, TARGET_NOWHERE};
+    for (size_t i = 0; i < COUNT(targets); i++) {
+        struct node_list list = NODE_LIST_INIT;
+        assert_int_equal(node_list_add(&list, "a", NULL), 0);
+        list.nodes[0].facts = facts_of("3", "", "3", targets[i], "", 0);
+        accept_facts(&list.nodes[0], &params);
+        assert_int_equal(list.nodes[0].state, i == 0 ? NODE_READY : NODE_UNFIT);
+        node_list_clear(&list);
+    }
+}
+
+/* Other interpreters are asked for here than on the nodes. */
+static void test_pythons_here(void **state)
+{
+    (void)state;
+    static const char *const here[] = {"/engine/python3", NULL};
+    const struct probe_params params = {.chdir = "copy", .pythons = one, .local_pythons = here};
+    static const char *const names[] = {"a", ":"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        struct node_list list = NODE_LIST_INIT;
+        assert_int_equal(node_list_add(&list, names[i], NULL), 0);
+        list.nodes[0].facts = facts_of("", "", "3", TARGET_OURS, "", 0);
+        accept_facts(&list.nodes[0], &params);
+        assert_non_null(strstr(list.nodes[0].reason, i ? "no /engine/python3 " : "no python3 "));
+        node_list_clear(&list);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adopt),
+        cmocka_unit_test(test_pythons_here),
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_long_answers),
     };

@@ -204,10 +204,10 @@ static void test_one_fails_and_one_hangs(void **state)
     struct world *w = world_open(3, true, true);
     put(path("a", "pip"), "fails\n", 0600);
     put(path("b", "pip"), "hangs\n", 0600);
-    prepare(w, 3000);
+    prepare(w, 12000);
     assert_state(w, 0, NODE_FAILED,
                  "prepare failed: pip: no compiler (more in copy/.cloudplan-develop/pip.log there)");
-    assert_state(w, 1, NODE_FAILED, "prepare failed: timed out after 3 s");
+    assert_state(w, 1, NODE_FAILED, "prepare failed: timed out after 12 s");
     assert_state(w, 2, NODE_READY, "");
     /* Again, as after another sync: those that are out stay out. */
     prepare(w, 20000);
@@ -340,9 +340,99 @@ static void test_not_opened(void **state)
     assert_non_null(w->masters);
     assert_state(w, 0, NODE_REFUSED, "ci@a: Permission denied (publickey).");
     assert_state(w, 1, NODE_UNFIT,
-                 "copy exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir");
+                 "copy exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir, or have "
+                 "--cloud-adopt look whether it can be used");
     prepare(w, 20000);
     assert_int_equal(lines(path("a", "ran")) + lines(path("b", "ran")), 0);
+    world_close(w);
+}
+
+/* Where a node says that its copy is: a path of its own, and the same one when it is asked again. */
+static void test_told_places(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *answer, *reason; /* NULL: it is ready */
+    } table[] = {
+        {"ok 1 /srv/copy", NULL},
+        {"ok 2 /srv/copy~2", NULL},
+        {"ok 1", "ok 1"},
+        {"ok 0", "ok 0"},
+        {"ok 1 ", "its directory  is no absolute path"},
+        {"ok 1  /srv/copy", "its directory  /srv/copy is no absolute path"},
+        {"ok 10 /srv/copy~10", "ok 10 /srv/copy~10"},
+        {"ok 1 copy", "its directory copy is no absolute path"},
+        {"ok 1 /srv/work", "its directory /srv/work is not the one that was asked for, copy"},
+        {"ok 2 /srv/copy", "its directory /srv/copy is not the one that was asked for, copy~2"},
+        {"ok 1 /s r/copy", "its directory /s r/copy has a character that not every shell, rsync and execnet would leave alone, ' ': choose "
+                           "another --cloud-chdir, an absolute one"},
+        {"ok 1 /srv//copy", "its directory /srv//copy is no physical path"},
+        {"/home/x exists there", "/home/x exists there"},
+    };
+    struct world *w = world_open(1, false, false);
+    masters_close(w->masters, 5000);
+    w->masters = NULL;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct error err = ERROR_INIT;
+        struct node *node = &w->list.nodes[0];
+        char script[300];
+        node_set(node, NODE_READY, "%s", "");
+        node->processes = 2;
+        node->slot = 0;
+        free(node->dir);
+        node->dir = NULL;
+        snprintf(script, sizeof script, "#!/bin/sh\nprintf '\\ncloudplan-guard %s %s\\n'\nwhile read -r _; do :; done\n", w->params.run_id,
+                 table[i].answer);
+        put(path("bin", "ssh"), script, 0700);
+        struct masters *masters = masters_open(&w->list, &w->params, &err);
+        assert_non_null(masters);
+        assert_string_equal(node->reason, table[i].reason ? table[i].reason : "");
+        assert_int_equal(node->state, table[i].reason ? NODE_UNFIT : NODE_READY);
+        if (!table[i].reason)
+            assert_string_equal(node->dir, table[i].answer + 5);
+        masters_close(masters, 5000);
+        if (i == 0) { /* another place in the same slot */
+            put(path("bin", "ssh"), "#!/bin/sh\nprintf '\\ncloudplan-guard 0123456789abcdef ok 1 /mnt/copy\\n'\ncat >/dev/null\n", 0700);
+            masters = masters_open(&w->list, &w->params, &err);
+            assert_non_null(masters);
+            assert_string_equal(node->reason, "the connection broke, and now the node has another copy for this run");
+            masters_close(masters, 5000);
+        }
+    }
+    put(path("bin", "ssh"), ssh, 0700);
+    world_close(w);
+}
+
+/* --cloud-adopt: the one that is let pass is marked, the other one is not touched; one that was made by cloudplan is no question. */
+static void test_adopt(void **state)
+{
+    (void)state;
+    struct world *w = world_open(3, false, false);
+    masters_close(w->masters, 5000);
+    unlink(path("a", "copy/.cloudplan"));
+    unlink(path("b", "copy/.cloudplan"));
+    struct error err = ERROR_INIT;
+    for (size_t i = 0; i < 3; i++) {
+        w->list.nodes[i].slot = 0;
+        free(w->list.nodes[i].dir);
+        w->list.nodes[i].dir = NULL;
+    }
+    w->params.adopt = true;
+    w->masters = masters_open(&w->list, &w->params, &err);
+    assert_non_null(w->masters);
+    for (size_t i = 0; i < 3; i++) {
+        assert_state(w, i, NODE_READY, "");
+        assert_int_equal(w->list.nodes[i].unmarked, i < 2);
+        assert_string_equal(w->list.nodes[i].dir, path(w->list.nodes[i].name, "copy"));
+    }
+    node_set(&w->list.nodes[1], NODE_UNFIT, "something is in it");
+    assert_int_equal(masters_adopt(w->masters, &err), 0);
+    assert_state(w, 0, NODE_READY, "");
+    assert_int_equal(w->list.nodes[0].slot, 1);
+    assert_false(w->list.nodes[0].unmarked);
+    assert_int_equal(access(path("a", "copy/.cloudplan"), F_OK), 0);
+    assert_int_equal(access(path("b", "copy/.cloudplan"), F_OK), -1);
+    assert_state(w, 2, NODE_READY, "");
     world_close(w);
 }
 
@@ -396,7 +486,7 @@ static void test_answers(void **state)
     static const char said[] = "hello\ncloudplan-guard x ok\ncloudplan-guard n\n\ncloudplan-guard n  prepare ok\n"
                                "cloudplan-guard n prepare\n\ncloudplan-guard n prepare no\rway\nrest";
     struct guard guard = {.child = CHILD_INIT};
-    char answer[ERROR_TEXT_MAX];
+    char answer[GUARD_ANSWER_MAX];
     guard_begin(&guard, "", 0);
     assert_false(guard_answer(&guard, "n", "", answer));
     memcpy(guard.out, said, sizeof said);
@@ -408,14 +498,14 @@ static void test_answers(void **state)
     assert_false(guard_answer(&guard, "n", "prepare", answer));
     /* Not yet whole; and one that is too long is cut. */
     strcpy(guard.out, "\ncloudplan-guard n ");
-    memset(guard.out + 19, 'x', 2000);
-    guard.out[2019] = '\0';
-    guard.out_len = 2019;
+    memset(guard.out + 19, 'x', 4000);
+    guard.out[4019] = '\0';
+    guard.out_len = 4019;
     assert_false(guard_answer(&guard, "n", "", answer));
-    strcpy(guard.out + 2019, "\n");
+    strcpy(guard.out + 4019, "\n");
     guard.out_len++;
     assert_true(guard_answer(&guard, "n", "", answer));
-    assert_int_equal(strlen(answer), ERROR_TEXT_MAX - 1);
+    assert_int_equal(strlen(answer), GUARD_ANSWER_MAX - 1);
 }
 
 /* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is made. */
@@ -424,7 +514,7 @@ static void test_full_buffer(void **state)
     (void)state;
     static const char said[] = "\ncloudplan-guard n ok 1\n";
     static struct guard guard = {.child = CHILD_INIT};
-    char answer[ERROR_TEXT_MAX], text[GUARD_WORDS_MAX - 1];
+    char answer[GUARD_ANSWER_MAX], text[GUARD_WORDS_MAX - 1];
     int fds[2];
     assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
     memset(text, 'x', sizeof text);
@@ -455,6 +545,8 @@ int main(void)
         cmocka_unit_test(test_each_run_has_its_copy),
         cmocka_unit_test(test_former_guard_lives),
         cmocka_unit_test(test_not_opened),
+        cmocka_unit_test(test_told_places),
+        cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);

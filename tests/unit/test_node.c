@@ -478,6 +478,83 @@ static void test_place(void **state)
         }
 }
 
+#define LONG_NAME "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 102 bytes */
+#define LONG_PATH LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME
+
+/* What a node says of its directory. */
+static void test_set_dir(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dir;
+        unsigned slot;
+        const char *wrong; /* NULL: it is taken */
+    } table[] = {
+        {"/home/ci/copy", 1, NULL},
+        {"/copy", 1, NULL},
+        {"/home/ci@x.y/a~b/copy~2", 2, NULL},
+        {"/home/j\xc3\xb6rg/copy", 1, NULL},
+        {LONG_PATH LONG_PATH "/copy", 1, NULL},
+        {"", 1, "its directory  is no absolute path"},
+        {"copy", 1, "is no absolute path"},
+        {"~/copy", 1, "is no absolute path"},
+        {"-e/copy", 1, "is no absolute path"},
+        {LONG_PATH LONG_PATH LONG_PATH "/copy", 1, "is too long"},
+        {"/home/john doe/copy", 1, "its directory /home/john doe/copy has a character that not every shell, rsync and execnet would leave alone, ' ': "
+                                   "choose another --cloud-chdir, an absolute one"},
+        {"/home/$(id)/copy", 1, "'$'"},
+        {"/home/`id`/copy", 1, "'`'"},
+        {"/home/a;b/copy", 1, "';'"},
+        {"/home/a'b/copy", 1, "alone, '"},
+        {"/home/a\"b/copy", 1, "'\"'"},
+        {"/home/a\\b/copy", 1, "'\\'"},
+        {"/home/a*/copy", 1, "'*'"},
+        {"/home/a[b/copy", 1, "'['"},
+        {"/home/a{b/copy", 1, "'{'"},
+        {"/home/a|b/copy", 1, "'|'"},
+        {"/home/a#b/copy", 1, "'#'"},
+        {"/home/a\tb/copy", 1, "/home/a?b/copy has a character"},
+        {"/home/a\rb/copy", 1, "/home/a?b/copy has a character"},
+        {"/home/\x1b[31m/copy", 1, "/home/?[31m/copy has a character"},
+        {"/home/\xff/copy", 1, "is no UTF-8"},
+        {"/home/\xc2\x9b/copy", 1, "is no UTF-8"},
+        {"/home//copy", 1, "is no physical path"},
+        {"//copy", 1, "is no physical path"},
+        {"/home/./copy", 1, "is no physical path"},
+        {"/home/../copy", 1, "is no physical path"},
+        {"/copy/.", 1, "is no physical path"},
+        {"/copy/..", 1, "is no physical path"},
+        {"/copy/", 1, "is no physical path"},
+        {"/", 1, "is no physical path"},
+        {"/home/ci/work", 1, "its directory /home/ci/work is not the one that was asked for, copy"},
+        {"/home/ci/copy~2", 1, "not the one that was asked for, copy"},
+        {"/home/ci/copy", 2, "not the one that was asked for, copy~2"},
+        {"/home/ci/copy~3", 2, "not the one that was asked for, copy~2"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        for (ALLOC_EACH(n)) {
+            struct node node = {.slot = 0};
+            struct error err = ERROR_INIT;
+            alloc_fail_at(n);
+            int result = node_set_dir(&node, "w/copy", table[i].slot, table[i].dir, &err);
+            bool failed = alloc_has_failed();
+            alloc_fail_at(0);
+            assert_int_equal(result, failed || table[i].wrong ? -1 : 0);
+            assert_int_equal(err.status, failed ? STATUS_SYSTEM : table[i].wrong ? STATUS_DATA : 0);
+            if (!failed && table[i].wrong && !strstr(err.text, table[i].wrong))
+                fail_msg("%zu: '%s' instead of '%s'", i, err.text, table[i].wrong);
+            if (result == 0) {
+                char *place = node_place(&node, "w/copy", "w/copy/venv/bin/python3"), expected[4096];
+                snprintf(expected, sizeof expected, "%s/venv/bin/python3", table[i].dir);
+                assert_string_equal(place, expected);
+                free(place);
+            } else {
+                assert_null(node.dir);
+            }
+            free(node.dir);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -494,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_sum_does_not_overflow),
         cmocka_unit_test(test_words_for_states),
         cmocka_unit_test(test_place),
+        cmocka_unit_test(test_set_dir),
         cmocka_unit_test(test_clear_keeps_errno),
         cmocka_unit_test(test_without_memory),
     };

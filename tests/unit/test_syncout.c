@@ -242,6 +242,49 @@ static void test_differences(void **state)
     }
 }
 
+/* What a dry run would delete. */
+static void test_deletions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t count;
+        const char *list;
+    } table[] = {
+        {"", 0, ""},
+        {"deleting a\n", 1, "a"},
+        {"deleting a", 1, "a"},
+        {"deleting d/b\ndeleting d/\ndeleting a b\n", 3, "d/b, d/, a b"},
+        {"cannot delete non-empty directory: d\nsending\ndeleting\ndeleting \n", 0, ""},
+        {"deleting d/__pycache__/m.pyc\ndeleting d/__pycache__/\ndeleting d/\n", 0, ""},
+        {"deleting d/e/m.pyc\ndeleting d/e/\ndeleting d/\n", 0, ""},
+        {"deleting d/e/m.pyc\ndeleting d/e/\ndeleting d/x\ndeleting d/\n", 2, "d/x, d/"},
+        {"deleting d/x\ndeleting d/e/m.pyc\ndeleting d/e/\ndeleting d/\n", 1, "d/x"},
+        {"deleting m.pyc\ndeleting d/\n", 1, "d/"}, /* nothing was in it */
+        {"deleting d.pyc\ndeleting d/\n", 1, "d/"},
+        {"deleting .pytest_cache/v/x\ndeleting .mypy_cache/3\ndeleting .ruff_cache/0\ndeleting a.egg-info/PKG-INFO\ndeleting "
+         "a.egg-info/\ndeleting v/a.egg-link\ndeleting b.pyo\n",
+         0, ""},
+        {"deleting .git/config\ndeleting .pyc\ndeleting egg-info\ndeleting __pycache__x\ndeleting .coverage\n", 5,
+         ".git/config, .pyc, egg-info, __pycache__x, .coverage"},
+        {"deleting \x1b[31m\xff\n", 1, "?[31m?"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        char list[RSYNC_DELETIONS_MAX], *copy = strdup(table[i].text); /* its end is watched by the sanitizer */
+        assert_int_equal(rsync_deletions(copy, strlen(table[i].text), list), table[i].count);
+        assert_string_equal(list, table[i].list);
+        free(copy);
+    }
+    /* Of many the first ones. */
+    char text[9000] = "", list[RSYNC_DELETIONS_MAX];
+    size_t used = 0;
+    for (int i = 0; i < 500; i++)
+        used += (size_t)sprintf(text + used, "deleting file%03d\n", i);
+    assert_int_equal(rsync_deletions(text, used, list), 500);
+    assert_memory_equal(list, "file000, file001, ", 18);
+    assert_in_range(strlen(list), 150, RSYNC_DELETIONS_MAX - 1);
+}
+
 static void test_verdict(void **state)
 {
     (void)state;
@@ -263,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_joblog),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_deletions),
         cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

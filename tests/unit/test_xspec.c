@@ -125,7 +125,7 @@ static void test_values_taken(void **state)
                                   "e,x=1",
                                   PYTHONS("~ci/a=b/bin/python3.11"), NULL, "/tmp/cloudplan.x/ssh_config", false};
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=a//id=a_0//chdir=/srv/Gr\xc3\xbc\xc3\x9f"
+                   "ssh=a//id=a_0//node=a//chdir=/srv/Gr\xc3\xbc\xc3\x9f"
                    "e,x=1//python=~ci/a=b/bin/python3.11"
                    "//ssh_config=/tmp/cloudplan.x/ssh_config");
     node_list_clear(&list);
@@ -150,8 +150,8 @@ static void test_nodes(void **state)
         struct error err = ERROR_INIT;
         char expected[512];
         snprintf(expected, sizeof expected,
-                 "%s//id=%s_0//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3", nodes[i].ssh,
-                 nodes[i].id);
+                 "%s//id=%s_0//node=%s//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3", nodes[i].ssh,
+                 nodes[i].id, nodes[i].word);
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
         assert_strings(xspec_sshlogin(&list, &err), &err, nodes[i].login);
         node_list_clear(&list);
@@ -168,15 +168,74 @@ static void test_one_for_each_process(void **state)
     node_set(&list.nodes[1], NODE_UNFIT, "too small");
     list.nodes[2].processes = 0; /* ready, and not planned */
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=a//id=a_0//chdir=d//python=python3//ssh_config=c\n"
-                   "ssh=a//id=a_1//chdir=d//python=python3//ssh_config=c\n"
-                   "ssh=a//id=a_2//chdir=d//python=python3//ssh_config=c\n"
-                   "ssh=d//id=d_0//chdir=d//python=python3//ssh_config=c");
+                   "ssh=a//id=a_0//node=a//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=a//id=a_1//node=a//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=a//id=a_2//node=a//chdir=d//python=python3//ssh_config=c\n"
+                   "ssh=d//id=d_0//node=d//chdir=d//python=python3//ssh_config=c");
     assert_strings(xspec_sshlogin(&list, &err), &err, "3/a\n1/d");
     node_list_clear(&list);
 }
 
-/* Each node has the run's copy where there was room for it. */
+/* Each node has the run's copy where its guard has told. */
+static void test_told_places(void **state)
+{
+    (void)state;
+    struct node_list list = ready("a b c");
+    struct error err = ERROR_INIT;
+    struct xspec_params params = defaults;
+    assert_int_equal(node_set_dir(&list.nodes[0], "pytest_ci_app", 1, "/home/ci/pytest_ci_app", &err), 0);
+    assert_int_equal(node_set_dir(&list.nodes[1], "pytest_ci_app", 2, "/srv/b/pytest_ci_app~2", &err), 0);
+    list.nodes[0].slot = 1;
+    list.nodes[1].slot = 2;
+    for (ALLOC_EACH(n)) {
+        alloc_fail_at(n);
+        char **xspecs = xspec_tx(&list, &params, &err);
+        bool failed = alloc_has_failed();
+        alloc_fail_at(0);
+        assert_true((xspecs == NULL) == failed);
+        if (xspecs)
+            assert_strings(xspecs, &err,
+                           "ssh=a//id=a_0//node=a//chdir=/home/ci/pytest_ci_app//python=/home/ci/pytest_ci_app/venv/bin/python3\n"
+                           "ssh=b//id=b_0//node=b//chdir=/srv/b/pytest_ci_app~2//python=/srv/b/pytest_ci_app~2/venv/bin/python3\n"
+                           "ssh=c//id=c_0//node=c//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3");
+    }
+    node_list_clear(&list);
+}
+
+/* A name is where the probe has found it: not before the guard has told, nor what cannot stand in an xspec. */
+static void test_found_pythons(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *python, *found, *expected;
+        bool told;
+    } table[] = {
+        {"python3", "/usr/bin/python3", "/usr/bin/python3", true},
+        {"python3", "/usr/bin/python3", "python3", false},
+        {"python3", "/my tools/python3", "python3", true},
+        {"python3", "/x//python3", "python3", true},
+        {"python3", "/x/$(id)", "python3", true},
+        {"python3", "bin/python3", "python3", true},
+        {"python3", "", "python3", true},
+        {"/opt/python3", "/usr/bin/python3", "/opt/python3", true},
+        {"d/venv/bin/python3", "/usr/bin/python3", "/x/d/venv/bin/python3", true},
+    };
+    for (size_t i = 0; i < LENGTH(table); i++) {
+        struct node_list list = ready("a");
+        struct error err = ERROR_INIT;
+        const struct xspec_params params = {"d", PYTHONS(table[i].python), NULL, NULL, false};
+        char expected[256];
+        list.nodes[0].has_facts = true;
+        snprintf(list.nodes[0].facts.python_path, sizeof list.nodes[0].facts.python_path, "%s", table[i].found);
+        if (table[i].told)
+            assert_int_equal(node_set_dir(&list.nodes[0], "d", 1, "/x/d", &err), 0);
+        snprintf(expected, sizeof expected, "ssh=a//id=a_0//node=a//chdir=%sd//python=%s", table[i].told ? "/x/" : "", table[i].expected);
+        assert_strings(xspec_tx(&list, &params, &err), &err, expected);
+        node_list_clear(&list);
+    }
+}
+
+/* Before that, by the name that it will have. */
 static void test_copies(void **state)
 {
     (void)state;
@@ -193,8 +252,8 @@ static void test_copies(void **state)
         assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
         if (xspecs)
             assert_strings(xspecs, &err,
-                           "ssh=a//id=a_0//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3\n"
-                           "ssh=b//id=b_0//chdir=pytest_ci_app~2//python=pytest_ci_app~2/venv/bin/python3\n"
+                           "ssh=a//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3\n"
+                           "ssh=b//id=b_0//node=b//chdir=pytest_ci_app~2//python=pytest_ci_app~2/venv/bin/python3\n"
                            "popen//id=localhost_0");
     }
     node_list_clear(&list);
@@ -243,12 +302,12 @@ static void test_each(void **state)
     node_set(&list.nodes[2], NODE_UNFIT, "too small");
     list.nodes[4].processes = 0;
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.11.2//chdir=d//python=d/venv/bin/python3"
+                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.11.2//node=ci@10.0.120.1:22//chdir=d//python=d/venv/bin/python3"
                    "//ssh_config=c\n"
-                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.9.18//chdir=d//python=/opt/python3.9"
+                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.9.18//node=ci@10.0.120.1:22//chdir=d//python=/opt/python3.9"
                    "//ssh_config=c\n"
-                   "ssh=b//id=b_FreeBSD-amd64_py3.13.0rc1_//chdir=d//python=d/venv/bin/python3//ssh_config=c\n"
-                   "ssh=b//id=b_FreeBSD-amd64_py3.9.18//chdir=d//python=/opt/python3.9//ssh_config=c\n"
+                   "ssh=b//id=b_FreeBSD-amd64_py3.13.0rc1_//node=b//chdir=d//python=d/venv/bin/python3//ssh_config=c\n"
+                   "ssh=b//id=b_FreeBSD-amd64_py3.9.18//node=b//chdir=d//python=/opt/python3.9//ssh_config=c\n"
                    "popen//id=localhost_Linux-aarch64_py3.11.2//python=/venv/python3\n"
                    "popen//id=localhost_Linux-aarch64_py3.9.18//python=python3.9");
     assert_strings(xspec_sshlogin(&list, &err), &err, "2/ci@10.0.120.1:22\n2/b\n2/:");
@@ -275,7 +334,7 @@ static void test_each_of_hostile_facts(void **state)
         struct xspec_params params = {"d", PYTHONS("p"), NULL, NULL, true};
         char expected[256];
         say(&list.nodes[0], cases[i].os, cases[i].arch, cases[i].version, "");
-        snprintf(expected, sizeof expected, "ssh=a//id=%s//chdir=d//python=p", cases[i].id);
+        snprintf(expected, sizeof expected, "ssh=a//id=%s//node=a//chdir=d//python=p", cases[i].id);
         assert_strings(xspec_tx(&list, &params, &err), &err, expected);
         node_list_clear(&list);
     }
@@ -293,14 +352,14 @@ static void test_each_ids_are_unique(void **state)
     say(&list.nodes[2], "L", "x", "3_L-x_py3", "3_L-x_py3_2");
     say(&list.nodes[3], "L", "x", "3", "3");
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=h//id=h_L-x_py3//chdir=d//python=p\n"
-                   "ssh=h//id=h_L-x_py3_2//chdir=d//python=q\n"
-                   "ssh=ci@h//id=ci@h_L-x_py3//chdir=d//python=p\n"
-                   "ssh=ci@h//id=ci@h_L-x_py3_2//chdir=d//python=q\n"
-                   "ssh=a//id=a_L-x_py3_L-x_py3//chdir=d//python=p\n"
-                   "ssh=a//id=a_L-x_py3_L-x_py3_2//chdir=d//python=q\n"
-                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_2_2//chdir=d//python=p\n"
-                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_3//chdir=d//python=q");
+                   "ssh=h//id=h_L-x_py3//node=h//chdir=d//python=p\n"
+                   "ssh=h//id=h_L-x_py3_2//node=h//chdir=d//python=q\n"
+                   "ssh=ci@h//id=ci@h_L-x_py3//node=ci@h//chdir=d//python=p\n"
+                   "ssh=ci@h//id=ci@h_L-x_py3_2//node=ci@h//chdir=d//python=q\n"
+                   "ssh=a//id=a_L-x_py3_L-x_py3//node=a//chdir=d//python=p\n"
+                   "ssh=a//id=a_L-x_py3_L-x_py3_2//node=a//chdir=d//python=q\n"
+                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_2_2//node=a_L-x_py3//chdir=d//python=p\n"
+                   "ssh=a_L-x_py3//id=a_L-x_py3_L-x_py3_3//node=a_L-x_py3//chdir=d//python=q");
     node_list_clear(&list);
 }
 
@@ -402,12 +461,12 @@ static void test_ids_are_unique(void **state)
     struct xspec_params params = {"d", PYTHONS("p"), NULL, NULL, false};
     node_set(&list.nodes[6], NODE_OFFLINE, "no answer");
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=h//id=h_0//chdir=d//python=p\n"
-                   "ssh=ci@h//id=ci@h_0//chdir=d//python=p\n"
-                   "ssh=-p 22 ci@h//id=ci@h:22_0//chdir=d//python=p\n"
+                   "ssh=h//id=h_0//node=h//chdir=d//python=p\n"
+                   "ssh=ci@h//id=ci@h_0//node=ci@h//chdir=d//python=p\n"
+                   "ssh=-p 22 ci@h//id=ci@h:22_0//node=ci@h:22//chdir=d//python=p\n"
                    "popen//id=:_0\n"
-                   "ssh=localhost//id=localhost_0//chdir=d//python=p\n"
-                   "ssh=other//id=other_0//chdir=d//python=p");
+                   "ssh=localhost//id=localhost_0//node=localhost//chdir=d//python=p\n"
+                   "ssh=other//id=other_0//node=other//chdir=d//python=p");
     node_list_clear(&list);
 }
 
@@ -450,9 +509,9 @@ static void test_user_of_ssh_config(void **state)
     for (size_t i = 0; i < list.count; i++)
         list.nodes[i].conf = &conf;
     assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=jenkins@a//id=a_0//chdir=d//python=p\n"
-                   "ssh=ci@b//id=b_0//chdir=d//python=p\n"
-                   "ssh=-p 22 jenkins@c//id=c_0//chdir=d//python=p");
+                   "ssh=jenkins@a//id=a_0//node=a//chdir=d//python=p\n"
+                   "ssh=ci@b//id=b_0//node=ci@b//chdir=d//python=p\n"
+                   "ssh=-p 22 jenkins@c//id=c_0//node=c:22//chdir=d//python=p");
     assert_strings(xspec_sshlogin(&list, &err), &err, "1/jenkins@a\n1/ci@b\n1/jenkins@c:22");
     node_list_clear(&list);
 }
@@ -588,6 +647,8 @@ int main(void)
         cmocka_unit_test(test_values_taken),
         cmocka_unit_test(test_nodes),
         cmocka_unit_test(test_one_for_each_process),
+        cmocka_unit_test(test_told_places),
+        cmocka_unit_test(test_found_pythons),
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_this_machine),
         cmocka_unit_test(test_each),
