@@ -419,11 +419,28 @@ int options_check(const struct options *options, const char *dist, struct error 
     if (options->watch && options->command != COMMAND_RUN)
         return error_set(err, STATUS_USAGE, "--watch: only run has something to run again; leave out %s",
                          command_names[options->command]);
+    if (dist && !strcmp(dist, "no") && options->numprocesses)
+        return error_set(err, STATUS_USAGE,
+                         "-n %u: --dist=no runs all tests in one process on this machine; leave out one of them",
+                         options->numprocesses);
     if (options->watch && each)
         return error_set(err, STATUS_USAGE, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them");
     if (options->ship_plugins[0] && !options->ship_pytest)
         return error_set(err, STATUS_USAGE, "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest",
                          options->ship_plugins[0]);
+    return 0;
+}
+
+/* A format that would be heard of nowhere. */
+static int check_format(const struct options *options, struct error *err)
+{
+    const char *format = format_names[options->format];
+    if (options->command == COMMAND_RUN && options->format != FORMAT_TABLE)
+        return error_set(err, STATUS_USAGE,
+                         "--format=%s: run leaves the standard output to pytest; leave it out, or use plan --format=%s", format,
+                         format);
+    if (options->command == COMMAND_PROBE && (options->format == FORMAT_TX || options->format == FORMAT_SSHLOGIN))
+        return error_set(err, STATUS_USAGE, "--format=%s: probe plans no process; use plan --format=%s", format, format);
     return 0;
 }
 
@@ -475,7 +492,7 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
             return 0;
     }
     options->engine_args = argv + optind;
-    return 0;
+    return check_format(options, err);
 }
 
 void options_clear(struct options *options)

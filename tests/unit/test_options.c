@@ -151,7 +151,7 @@ static void test_abbreviations(void **state)
     struct line line;
     struct error err;
     assert_int_equal(
-        parse(&options, &line, (const char *[]){"--cloud-mem-p=7", "--form", "json", NULL}, &err), 0);
+        parse(&options, &line, (const char *[]){"plan", "--cloud-mem-p=7", "--form", "json", NULL}, &err), 0);
     assert_true(options.policy.mem_per_process == 7u << 20);
     assert_int_equal(options.format, FORMAT_JSON);
     options_clear(&options);
@@ -196,7 +196,7 @@ static void test_values(void **state)
     struct line line;
     struct error err;
     assert_int_equal(parse(&options, &line,
-                           (const char *[]){"--cloud-python=pypy3", "--cloud-chdir", "work/x", "--format=tx",
+                           (const char *[]){"plan", "--cloud-python=pypy3", "--cloud-chdir", "work/x", "--format=tx",
                                             "--cloud-virtualenv-path=v", "--cloud-max-processes=3",
                                             "--cloud-min-processes=8", "--cloud-mem-reserve=2", "-n4", "-qvv",
                                             "--dist=worksteal", NULL},
@@ -446,6 +446,9 @@ static void test_check(void **state)
         {{"plan", "--watch"}, NULL, "--watch: only run has something to run again; leave out plan"},
         {{"--watch"}, "each", "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
         {{"--watch"}, "load", NULL},
+        {{"-n4"}, "no", "-n 4: --dist=no runs all tests in one process on this machine; leave out one of them"},
+        {{"-n0"}, "no", NULL},
+        {{"-n4"}, "load", NULL},
         {{"--cloud-ship-plugin=p"}, NULL, "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
         {{"--cloud-ship-plugin=p", "--cloud-ship-pytest"}, NULL, NULL},
     };
@@ -459,6 +462,35 @@ static void test_check(void **state)
         assert_int_equal(err.status, cases[i].text ? STATUS_USAGE : 0);
         options_clear(&options);
     }
+}
+
+/* Each format is printed, or refused with the command that prints it. */
+static void test_formats_of_commands(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"probe", "plan", "sync", "run"};
+    static const char *const formats[] = {"table", "json", "tx", "sshlogin"};
+    static const bool taken[4][4] = {{true, true, false, false}, {true, true, true, true}, {true, true, true, true}, {true, false, false, false}};
+    for (size_t c = 0; c < 4; c++)
+        for (size_t f = 0; f < 4; f++) {
+            struct options options;
+            struct line line;
+            struct error err;
+            char word[32], remedy[64];
+            snprintf(word, sizeof word, "--format=%s", formats[f]);
+            snprintf(remedy, sizeof remedy, "use plan --format=%s", formats[f]);
+            /* In any order, and without the command run. */
+            const char *const orders[][3] = {{commands[c], word, NULL}, {word, commands[c], NULL}, {word, NULL}};
+            for (size_t i = 0; i < (c == COMMAND_RUN ? 3 : 2); i++) {
+                assert_int_equal(parse(&options, &line, (const char **)orders[i], &err), taken[c][f] ? 0 : -1);
+                assert_int_equal(err.status, taken[c][f] ? 0 : STATUS_USAGE);
+                if (!taken[c][f]) {
+                    assert_memory_equal(err.text, word, strlen(word));
+                    assert_non_null(strstr(err.text, remedy));
+                }
+                options_clear(&options);
+            }
+        }
 }
 
 static void test_no_words_at_all(void **state)
@@ -524,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_apply_bad),
         cmocka_unit_test(test_apply),
         cmocka_unit_test(test_check),
+        cmocka_unit_test(test_formats_of_commands),
         cmocka_unit_test(test_no_words_at_all),
         cmocka_unit_test(test_no_memory),
     };
