@@ -26,6 +26,8 @@ struct report {
     bool line_open; /* a progress line stands on the terminal */
     long long last;
     struct sync_progress copied; /* as last reported */
+    char **dropped;              /* of each node the line that was printed last, or NULL */
+    size_t dropped_count;
 };
 
 struct report *report_create(const struct options *options)
@@ -45,8 +47,12 @@ struct report *report_create(const struct options *options)
 
 void report_destroy(struct report *report)
 {
-    if (report)
-        report_progress_end(report);
+    if (!report)
+        return;
+    report_progress_end(report);
+    for (size_t i = 0; i < report->dropped_count; i++)
+        free(report->dropped[i]);
+    free(report->dropped);
     free(report);
 }
 
@@ -139,15 +145,45 @@ void report_sync_progress(void *arg, const struct sync_progress *p)
     progress_line(arg, text);
 }
 
+/* Prints what is to be said of node i, NULL: nothing, unless it was the last that was said of it.  Without memory it is said once
+ * too often, rather than never. */
+static void say_of_node(struct report *report, size_t i, const char *line)
+{
+    char **said = i < report->dropped_count ? &report->dropped[i] : NULL;
+    if (line && said && *said && !strcmp(*said, line))
+        return;
+    if (line)
+        fprintf(stderr, "cloudplan: %s\n", line);
+    if (said) {
+        free(*said);
+        *said = line ? strdup(line) : NULL;
+    }
+}
+
+static void make_room(struct report *report, size_t count)
+{
+    char **grown = report->dropped_count < count ? realloc(report->dropped, count * sizeof *grown) : NULL;
+    if (!grown)
+        return;
+    for (size_t i = report->dropped_count; i < count; i++)
+        grown[i] = NULL;
+    report->dropped = grown;
+    report->dropped_count = count;
+}
+
 void report_dropped(struct report *report, const struct node_list *list)
 {
+    char text[ERROR_TEXT_MAX * 3];
     report_progress_end(report);
+    make_room(report, list->count);
     for (size_t i = 0; i < list->count; i++) {
         const struct node *node = &list->nodes[i];
-        if (node->state != NODE_READY)
-            fprintf(stderr, "cloudplan: %s is left out (%s): %s\n", node_title(node), node_state_name(node->state), node->reason);
-        else if (*node->fallback && report->verbose)
-            fprintf(stderr, "cloudplan: %s was asked by the OpenSSH client: %s\n", node->name, node->fallback);
+        bool dropped = node->state != NODE_READY, fallback = !dropped && *node->fallback && report->verbose;
+        if (dropped)
+            snprintf(text, sizeof text, "%s is left out (%s): %s", node_title(node), node_state_name(node->state), node->reason);
+        else if (fallback)
+            snprintf(text, sizeof text, "%s was asked by the OpenSSH client: %s", node->name, node->fallback);
+        say_of_node(report, i, dropped || fallback ? text : NULL);
     }
 }
 

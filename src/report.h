@@ -24,7 +24,7 @@ void report_copied(struct report *report);
  * tx and logins may be NULL where the format does not need them.  -1 and *err STATUS_SYSTEM where stdout cannot be written. */
 int report_nodes(struct report *report, const struct node_list *list, char *const *tx, char *const *logins,
                  bool to_stderr, struct error *err);
-/* One line for each node that is not ready. */
+/* One line for each node that is not ready, unless the same line was the last that was printed of it. */
 void report_dropped(struct report *report, const struct node_list *list);
 
 /* The JSON document as text, owned by the caller; NULL without memory. */

@@ -288,8 +288,8 @@ static void test_dropped(void **state)
         struct report *report = report_create(&options);
         divert();
         report_dropped(report, &list);
+        report_dropped(report, &list); /* is known already */
         restore();
-        report_destroy(report);
         char expected[1000];
         snprintf(expected, sizeof expected,
                  "%scloudplan: this machine is left out (unfit): too little memory: \"\xc3\xbc\"\n"
@@ -299,6 +299,43 @@ static void test_dropped(void **state)
                  verbose ? "cloudplan: alias was asked by the OpenSSH client: ProxyJump\n" : "");
         assert_string_equal(captured[0], "");
         assert_string_equal(captured[1], expected);
+
+        /* Another reason is news, and so is the same one after the node was ready in between. */
+        struct node *gone = &list.nodes[4];
+        char reason[sizeof gone->reason];
+        strcpy(reason, gone->reason);
+        divert();
+        node_set(gone, NODE_FAILED, "%s", "sync failed");
+        report_dropped(report, &list);
+        node_set(gone, NODE_READY, "%s", "");
+        report_dropped(report, &list);
+        node_set(gone, NODE_FAILED, "%s", "sync failed");
+        report_dropped(report, &list);
+        restore();
+        assert_string_equal(captured[1], "cloudplan: gone is left out (failed): sync failed\n"
+                                         "cloudplan: gone is left out (failed): sync failed\n");
+        node_set(gone, NODE_OFFLINE, "%s", reason);
+        report_destroy(report);
+    }
+    node_list_clear(&list);
+}
+
+/* Without memory for what was said it is said again. */
+static void test_dropped_without_memory(void **state)
+{
+    (void)state;
+    struct node_list list = sample();
+    const struct options options = {0};
+    for (ALLOC_EACH(n)) {
+        struct report *report = report_create(&options);
+        assert_non_null(report);
+        divert();
+        alloc_fail_at(n);
+        report_dropped(report, &list);
+        restore();
+        assert_non_null(strstr(captured[1], "this machine is left out"));
+        assert_non_null(strstr(captured[1], "odd is left out"));
+        report_destroy(report);
     }
     node_list_clear(&list);
 }
@@ -349,7 +386,7 @@ int main(void)
         cmocka_unit_test(test_json_allocations),
         cmocka_unit_test(test_formats),
         cmocka_unit_test(test_unwritable),
-        cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_dropped), cmocka_unit_test(test_dropped_without_memory),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_create_without_memory),
     };
