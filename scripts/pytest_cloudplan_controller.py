@@ -10,6 +10,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * all workers start at once, and one that does not start costs itself alone, not the run
   (pytest_cloudplan_gateways.py; what each does first is pytest_cloudplan_worker.py);
 * a run in which no worker ever came up, or all refused the arguments, does not end like one without tests;
+* status 0 is only for a run that has told of all tests (pytest_cloudplan_completion.py);
 * a worker that is lost is replaced where that makes sense, and never where a node would be overloaded
   (pytest_cloudplan_losses.py); a run that ends before all tests were run is no success;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
@@ -30,6 +31,7 @@ import sys
 
 import pytest
 
+import pytest_cloudplan_completion
 from pytest_cloudplan_collect import Collect
 from pytest_cloudplan_coverage import Coverage
 from pytest_cloudplan_gateways import (
@@ -108,6 +110,7 @@ def node_args(args, copied=True):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config):
+    early_config.pluginmanager.register(pytest_cloudplan_completion.Completion(), "cloudplan-completion")
     if not hasattr(early_config.known_args_namespace, "tx"):
         raise pytest.UsageError(
             "cloudplan: pytest-xdist is switched off (-p no:xdist?), and without it no test can run on a node"
@@ -177,6 +180,8 @@ class Controller:
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
         self.coverage = Coverage(config, _roots())
         config.pluginmanager.register(self.coverage, "cloudplan-coverage")
+        self.told = pytest_cloudplan_completion.Ledger(config, lambda worker: self.results.workers[worker.gateway.id].first)
+        config.pluginmanager.register(self.told, "cloudplan-told")
         self.gateways = None
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
@@ -274,9 +279,22 @@ class Controller:
                 reason = last_line(error)
                 pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
 
-    def all_run(self):
-        scheduler = getattr(self.config.pluginmanager.getplugin("dsession"), "sched", None)
-        return getattr(scheduler, "collection_is_completed", True) and not getattr(scheduler, "has_pending", False)
+    def what_is_missing(self):
+        """Why the session that ends has not told of all tests, or None."""
+        session = self.config.pluginmanager.getplugin("dsession")
+        scheduler = getattr(session, "sched", None)
+        completion = self.config.pluginmanager.getplugin("cloudplan-completion")
+        if getattr(completion, "exited", False):
+            return None
+        if getattr(session, "shouldstop", False):
+            return None  # --maxfail and the like: that was said, and is no success unless the project wants it to be
+        if not self.collect.finished:
+            return "no worker came so far as to collect the tests"
+        left = getattr(scheduler, "has_pending", False) or not getattr(scheduler, "collection_is_completed", True)
+        missing, collected = self.told.missing(scheduler)
+        if missing:
+            return "%d of the %d tests that were collected have no result" % (missing, collected)
+        return "not all tests were run" if left else None
 
     def pytest_unconfigure(self):
         if self.gateways is not None:
@@ -289,7 +307,7 @@ class Controller:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.config.pluginmanager.hasplugin("dsession"):
             return
-        if exitstatus == pytest.ExitCode.OK and not self.all_run():
+        if exitstatus == pytest.ExitCode.OK and self.what_is_missing():
             self.say("not all tests were run: too many workers were lost")
             session.exitstatus = STATUS_UNAVAILABLE
         if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED:

@@ -16,6 +16,8 @@ extern const char pytest_cloudplan_py[];
 extern const size_t pytest_cloudplan_py_len;
 extern const char pytest_cloudplan_collect_py[];
 extern const size_t pytest_cloudplan_collect_py_len;
+extern const char pytest_cloudplan_completion_py[];
+extern const size_t pytest_cloudplan_completion_py_len;
 extern const char pytest_cloudplan_controller_py[];
 extern const size_t pytest_cloudplan_controller_py_len;
 extern const char pytest_cloudplan_coverage_py[];

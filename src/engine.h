@@ -29,7 +29,8 @@ struct engine_ops {
     /* Runs it to its end.  *status is the exit status that cloudplan hands on: the engine's own, but
      * 128 + N where signal N came to cloudplan.  The first signal is passed on so that the engine
      * reports what it has; a second one, or 20 s without an end, kills it.
-     * 0, or -1 and *err: STATUS_SYSTEM, STATUS_TOOL, 128 + N where signal N has ended the engine. */
+     * 0, or -1 and *err: STATUS_SYSTEM, STATUS_TOOL, 128 + N where signal N has ended the engine, STATUS_BUG where it ended with
+     * status 0 and has not told of every test that was collected. */
     int (*run)(const struct engine_params *params, int *status, struct error *err);
 };
 

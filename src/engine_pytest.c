@@ -6,6 +6,10 @@
  * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
  * first word is the default that the plugin lets the project's addopts override.
  *
+ * Status 0 is believed only together with a record that the plugin writes when every test that was collected has been told of
+ * (pytest_cloudplan_completion.py): os._exit(0) or exec in a conftest.py would else be a success without a test.  The
+ * record is a file of the private directory, removed before each start, and holds a random word of that start.
+ *
  * SIGINT is passed on as it is, all else as SIGTERM, on which the plugin makes pytest report as on ^C: pytest
  * by itself dies of it silently, and where cloudplan is a background job of a shell, SIGINT is ignored by all
  * of us.
@@ -14,14 +18,18 @@
 
 #include "child.h"
 #include "plugin.h"
+#include "rundir.h"
 #include "xspec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 enum {
     CHECK_TIMEOUT_MS = 60000, /* a cold interpreter on a slow disk */
@@ -187,9 +195,76 @@ static void attend(struct child *child)
     }
 }
 
+/* --- the record of completion --- */
+
+#define RECORD_MAX 512
+
+struct record {
+    char *path;
+    char word[33];  /* random, for one start */
+    char *variable; /* CLOUDPLAN_RECORD=WORD PATH */
+};
+
+/* *record is to be cleared also on -1. */
+static int record_expect(struct record *record, const char *rundir, struct error *err)
+{
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        return error_errno(err, "random numbers");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        sprintf(record->word + 2 * i, "%02x", bytes[i]);
+    if (!(record->path = path_join(rundir, "complete")))
+        return error_errno(err, rundir);
+    if (asprintf(&record->variable, "CLOUDPLAN_RECORD=%s %s", record->word, record->path) < 0) {
+        record->variable = NULL;
+        return error_errno(err, rundir);
+    }
+    return unlink(record->path) && errno != ENOENT ? error_errno(err, record->path) : 0;
+}
+
+/* What follows the start's word in the record, in text; NULL where there is no record of this start. */
+static const char *record_read(const struct record *record, char text[RECORD_MAX])
+{
+    size_t len = 0, word = strlen(record->word);
+    ssize_t n;
+    int fd = open(record->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    while (len < RECORD_MAX - 1 && (n = read(fd, text + len, RECORD_MAX - 1 - len)) > 0)
+        len += (size_t)n;
+    close(fd);
+    text[len] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    return !strncmp(text, record->word, word) && text[word] == ' ' ? text + word + 1 : NULL;
+}
+
+/* Whether status 0 means what it says. */
+static int record_judge(const struct record *record, struct error *err)
+{
+    char text[RECORD_MAX];
+    const char *said = record_read(record, text);
+    if (said && !strcmp(said, "complete"))
+        return 0;
+    if (said)
+        return error_set(err, STATUS_BUG,
+                         "pytest ended with status 0, but %s: does a conftest.py or a plugin replace the exit status?", said);
+    return error_set(err, STATUS_BUG,
+                     "pytest ended with status 0 before it had told of every test: something ended its process (os._exit, sys.exit "
+                     "or exec in a conftest.py or a plugin?); pytest.exit() would end the run properly");
+}
+
+static void record_clear(struct record *record)
+{
+    if (record->path)
+        unlink(record->path);
+    free(record->path);
+    free(record->variable);
+}
+
 static int pytest_run(const struct engine_params *params, int *status, struct error *err)
 {
     struct child child = CHILD_INIT;
+    struct record record = {0};
     char *dist = NULL, *failed = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
@@ -199,7 +274,9 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
         error_errno(err, params->python);
         goto out;
     }
-    const char *const more[] = {failed, NULL};
+    if (record_expect(&record, params->rundir, err))
+        goto out;
+    const char *const more[] = {record.variable, failed, NULL};
     env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
     if (!env)
         goto out;
@@ -218,12 +295,14 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
     result = sig && !child_signal()
                  ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete%s", sig,
                              strsignal(sig), sig == SIGXFSZ ? ERROR_FILE_LIMIT : "")
-                 : 0;
+             : *status == 0 ? record_judge(&record, err)
+                            : 0;
 out:
     child_end(&child, 0);
     free(argv);
     free(dist);
     free(failed);
+    record_clear(&record);
     strings_free(env);
     return result;
 }

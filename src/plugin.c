@@ -19,6 +19,7 @@ int plugin_write(const char *rundir, struct error *err)
     } files[] = {
         {"pytest_cloudplan.py", pytest_cloudplan_py, pytest_cloudplan_py_len},
         {"pytest_cloudplan_collect.py", pytest_cloudplan_collect_py, pytest_cloudplan_collect_py_len},
+        {"pytest_cloudplan_completion.py", pytest_cloudplan_completion_py, pytest_cloudplan_completion_py_len},
         {"pytest_cloudplan_controller.py", pytest_cloudplan_controller_py, pytest_cloudplan_controller_py_len},
         {"pytest_cloudplan_coverage.py", pytest_cloudplan_coverage_py, pytest_cloudplan_coverage_py_len},
         {"pytest_cloudplan_gateways.py", pytest_cloudplan_gateways_py, pytest_cloudplan_gateways_py_len},

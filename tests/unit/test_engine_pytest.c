@@ -131,6 +131,66 @@ static void test_run(void **state)
     assert_non_null(strstr(err.text, "pytest was ended by signal 11 (Segmentation fault)"));
 }
 
+/* What the plugin writes where all is well. */
+#define COMPLETE "set -- $CLOUDPLAN_RECORD; echo \"$1 complete\" > \"$2\"; "
+
+static void test_status_0_takes_a_record(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *script;
+        int status;        /* the engine's */
+        const char *error; /* a part of it, with STATUS_BUG; NULL: none */
+    } cases[] = {
+        {COMPLETE "exit 0", 0, NULL},
+        {COMPLETE "exit 1", 1, NULL},
+        {"exit 1", 1, NULL},
+        {"exit 5", 5, NULL},
+        {"exit 0", 0, "before it had told of every test"},
+        {"exec true", 0, "before it had told of every test"},
+        {"set -- $CLOUDPLAN_RECORD; echo \"$1 2 of the 5 tests have no result\" > $2", 0,
+         "pytest ended with status 0, but 2 of the 5 tests have no result: does a conftest.py or a plugin replace the exit status?"},
+        {"set -- $CLOUDPLAN_RECORD; printf '%s completed' $1 > $2", 0, "but completed:"},
+        {"set -- $CLOUDPLAN_RECORD; printf '%s' $1 > $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; printf 'x%s complete' $1 > $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; echo complete > $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; : > $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; mkfifo $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; printf '%s a\\033[31mb' $1 > $2", 0, "but a?[31mb:"},
+        {"set -- $CLOUDPLAN_RECORD; printf '%s %600s' $1 x > $2", 0, "but "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error err = ERROR_INIT;
+        int status = -1;
+        python_is(cases[i].script);
+        int result = run(NULL, &status, &err);
+        if (result != (cases[i].error ? -1 : 0) || (cases[i].error && !strstr(err.text, cases[i].error)))
+            fail_msg("%s: %d %s", cases[i].script, result, err.text);
+        assert_int_equal(err.status, cases[i].error ? STATUS_BUG : STATUS_OK);
+        assert_int_equal(status, cases[i].status);
+    }
+    char path[sizeof dir + 16], script[300];
+    struct error err = ERROR_INIT;
+    int status = -1;
+    snprintf(path, sizeof path, "%s/complete", dir);
+    assert_int_equal(access(path, F_OK), -1);
+    /* That of an earlier start does not count, and neither does its word. */
+    snprintf(script, sizeof script, COMPLETE "cp $2 %s; exit 0", record);
+    python_is(script);
+    assert_int_equal(run(NULL, &status, &err), 0);
+    snprintf(script, sizeof script, "set -- $CLOUDPLAN_RECORD; [ ! -e $2 ] && cp %s $2", record);
+    python_is(script);
+    assert_int_equal(run(NULL, &status, &err), -1);
+    assert_int_equal(err.status, STATUS_BUG);
+    /* One that cannot be removed. */
+    err = (struct error)ERROR_INIT;
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(run(NULL, &status, &err), -1);
+    assert_int_equal(err.status, STATUS_SYSTEM);
+    assert_memory_equal(err.text, path, strlen(path));
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void test_run_fails(void **state)
 {
     (void)state;
@@ -155,7 +215,7 @@ static void test_allocations(void **state)
         int result = engine_pytest.check(python, &err);
         assert_int_equal(result == 0, !alloc_has_failed());
     }
-    python_is("exit 0");
+    python_is(COMPLETE "exit 0");
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         int status = -1;
@@ -238,7 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check),       cmocka_unit_test(test_run),     cmocka_unit_test(test_run_fails),
-        cmocka_unit_test(test_allocations), cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_status_0_takes_a_record), cmocka_unit_test(test_allocations), cmocka_unit_test(test_signals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
