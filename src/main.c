@@ -1,6 +1,7 @@
 /* The order of the stages: each takes the former one's result; none reaches back. */
 #include "child.h"
 #include "stages.h"
+#include "xspec.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -17,11 +18,18 @@ static int stages(struct run *run, int *status, struct error *err)
         planned = stage_open(run, err) || stage_copy(run, err) ? -1 : 0;
     /* What the nodes are is reported also when it is not enough. */
     struct error why = ERROR_INIT;
-    if (stage_report(run, &why))
+    if (stage_report(run, planned == 0, &why))
         error_set(err, why.status, "%s", why.text);
     if (planned || err->status)
         return -1;
     return command == COMMAND_RUN ? stage_engine(run, status, err) : 0;
+}
+
+/* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no node. */
+static void refuse_logins(void)
+{
+    puts(XSPEC_NO_LOGIN);
+    fflush(stdout);
 }
 
 static void print(const char *text, struct error *err)
@@ -51,6 +59,8 @@ int main(int argc, char **argv)
     stages_clear(&run);
     curl_global_cleanup();
     if (err.status) {
+        if (options_ask_for_logins(argc, argv))
+            refuse_logins();
         fprintf(stderr, "cloudplan: %s\n", err.text);
         status = err.status;
     }

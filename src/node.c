@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,10 @@
 
 /* Of a directory on a node, besides the bytes of other alphabets: what every shell leaves alone. */
 #define DIR_CHARS NAME_CHARS "+@/~,:=%"
+
+/* Of directory services: user@domain, DOMAIN\user, DOMAIN+user, machine$.  Each place that a login goes to takes them as they
+ * are, but for GNU parallel's logins (xspec.c). */
+#define USER_CHARS NAME_CHARS "@\\$+"
 
 #define WORD_SHOWN 100 /* bytes of a word in an error */
 
@@ -34,11 +39,11 @@ struct parts {
 };
 
 /* What the host and the user are made of. */
-static int check_chars(const char *s, size_t len, const char *what, struct error *err)
+static int check_chars(const char *s, size_t len, const char *chars, const char *what, struct error *err)
 {
     if (len == 0)
         return error_set(err, STATUS_DATA, "no %s in it", what);
-    size_t good = strspn(s, NAME_CHARS);
+    size_t good = strspn(s, chars);
     if (good < len) {
         unsigned char c = (unsigned char)s[good];
         char shown[8];
@@ -46,22 +51,35 @@ static int check_chars(const char *s, size_t len, const char *what, struct error
         if (c == '[' || c == ']')
             return error_set(err, STATUS_DATA, "unexpected %s: a range is [N-M], two whole numbers", shown);
         return error_set(err, STATUS_DATA,
-                         "unexpected %s in the %s: only letters, digits, '.', '_' and '-' can stand there",
-                         shown, what);
+                         "unexpected %s in the %s: only letters, digits, '.', '_' and '-'%s can stand there",
+                         shown, what, strchr(chars, '@') ? ", '@', '\\', '$' and '+'" : "");
     }
     if (s[0] == '-')
         return error_set(err, STATUS_DATA, "a %s cannot begin with '-'", what);
     return 0;
 }
 
+/* What stands behind the "%" of an IPv6 address: the name of an interface, or its number. */
+static int check_zone(const char *zone, size_t len, struct error *err)
+{
+    char name[IF_NAMESIZE];
+    if (len >= sizeof name)
+        return error_set(err, STATUS_DATA, "'%%%.*s' is longer than the name of an interface", (int)len, zone);
+    memcpy(name, zone, len);
+    name[len] = '\0';
+    return check_chars(name, len, NAME_CHARS, "zone", err);
+}
+
 static int check_v6(const char *s, size_t len, struct error *err)
 {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr address;
-    if (memchr(s, '%', len))
-        return error_set(
-            err, STATUS_DATA,
-            "an IPv6 zone (%%...) cannot stand in a name: give the node a Host of its own in ssh_config");
+    const char *zone = memchr(s, '%', len);
+    if (zone) {
+        if (check_zone(zone + 1, (size_t)(s + len - zone - 1), err) < 0)
+            return -1;
+        len = (size_t)(zone - s);
+    }
     if (len < sizeof text) {
         memcpy(text, s, len);
         text[len] = '\0';
@@ -109,7 +127,7 @@ static int parse_host(struct parts *parts, const char *s, struct error *err)
         port = colon ? colon + 1 : NULL;
     }
     if (parts->v6 ? check_v6(parts->host, parts->host_len, err) < 0
-                  : check_chars(parts->host, parts->host_len, "host", err) < 0)
+                  : check_chars(parts->host, parts->host_len, NAME_CHARS, "host", err) < 0)
         return -1;
     if (*s == '.')
         return error_set(err, STATUS_DATA, "a host cannot begin with '.'");
@@ -120,13 +138,15 @@ static int parse_name(struct parts *parts, const char *name, struct error *err)
 {
     memset(parts, 0, sizeof *parts);
     parts->user = "";
-    const char *at = strchr(name, '@');
+    const char *at = strrchr(name, '@');
     if (!at)
         return parse_host(parts, name, err);
     parts->user = name;
     parts->user_len = (size_t)(at - name);
-    if (check_chars(name, parts->user_len, "user", err) < 0)
+    if (check_chars(name, parts->user_len, USER_CHARS, "user", err) < 0)
         return -1;
+    if (name[0] == '@' || strchr("@\\", at[-1]))
+        return error_set(err, STATUS_DATA, "a user cannot begin with '@' or end with '@' or '\\'");
     return parse_host(parts, at + 1, err);
 }
 

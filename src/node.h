@@ -3,16 +3,17 @@
  * Grammar of a node, as the user writes it:
  *
  *     NODE  = ":"                              this machine, without SSH
- *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"
- *           | [USER "@"] V6                    a bare IPv6 address: two or more ":"
- *           | [USER "@"] "[" V6 "]" [":" PORT]
+ *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"; USER also "@" "\" "$" "+"
+ *           | [USER "@"] V6 [ "%" ZONE ]       a bare IPv6 address: two or more ":"; ZONE: as HOST
+ *           | [USER "@"] "[" V6 [ "%" ZONE ] "]" [":" PORT]
  *     RANGE = "{" N ".." M "}" | "[" N "-" M "]"   anywhere in a word; several multiply
  *                                              out, the last one runs fastest
  *
  * A leading zero in N or M pads all numbers of the range to that width.  A range
  * runs upwards; N > M is an error.  At most NODE_LIST_MAX names in all, repeated
  * ones counted, so that no input takes long.  Control characters, "//", a HOST that
- * begins with "-" or ".", a USER that begins with "-", an IPv6 zone: refused.
+ * begins with "-" or ".", a USER that begins with "-" or "@" or ends with "@" or "\": refused.
+ * The last "@" ends USER, as for ssh: user@domain@host, DOMAIN\user@host.
  * Names are compared as typed, as ssh_config's patterns are.
  */
 #ifndef CLOUDPLAN_NODE_H

@@ -495,6 +495,19 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
     return check_format(options, err);
 }
 
+bool options_ask_for_logins(int argc, char *const *argv)
+{
+    bool asked = false;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        size_t name = strcspn(argv[i], "=");
+        const char *value = argv[i][name] ? argv[i] + name + 1 : i + 1 < argc ? argv[i + 1] : "";
+        /* --f is the shortest name that getopt takes */
+        if (name > 2 && !strncmp(argv[i], "--format", name))
+            asked = !strcmp(value, format_names[FORMAT_SSHLOGIN]); /* the last one wins */
+    }
+    return asked;
+}
+
 void options_clear(struct options *options)
 {
     for (size_t i = 0; i < ROWS; i++)

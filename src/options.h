@@ -68,6 +68,8 @@ struct options {
 /* 0, or -1 and *err: STATUS_USAGE, one line that names the word and the remedy.  argv is not changed.
  * options_clear() is needed in both cases. */
 int options_parse(struct options *options, int argc, char **argv, struct error *err);
+/* Whether a word of the command line asks for --format=sshlogin: also where options_parse() has found fault with another one. */
+bool options_ask_for_logins(int argc, char *const *argv);
 /* A value from elsewhere, such as pytest's ini file: name without "--", value NULL for a flag, both borrowed for as long as
  * the options live.  What the command line says is kept, but for --rsyncdir, --rsyncignore and --tx, which
  * add up.  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without

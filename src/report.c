@@ -4,6 +4,7 @@
  * ends, and at most every 10 seconds in between, so that a log stays short and still shows life.
  */
 #include "report.h"
+#include "xspec.h"
 
 #include "child.h"
 #include "sshconf.h"
@@ -305,6 +306,8 @@ int report_nodes(struct report *report, const struct node_list *list, char *cons
     } else {
         for (size_t i = 0; logins && logins[i]; i++)
             fprintf(out, "%s\n", logins[i]);
+        if (logins && !logins[0])
+            fprintf(out, "%s\n", XSPEC_NO_LOGIN);
     }
     if (fflush(out) || ferror(out))
         return error_errno(err, to_stderr ? "standard error" : "standard output");

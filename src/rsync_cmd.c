@@ -276,11 +276,11 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
         const char *slash = strrchr(params->chdir, '/');
         snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
     }
-    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s%s -e 'ssh -F %s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
-            basis, ssh_config, port, rules->sources);
+    /* Not USER@HOST, which rsync would cut at an "@" of the user's.  rsync cuts -e at blanks; no shell reads it again. */
+    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s%s -e 'ssh -F %s%s%s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
+            basis, ssh_config, port, node->user ? " -l " : "", node->user ? node->user : "", rules->sources);
     bool v6 = strchr(node->host, ':') != NULL;
-    fprintf(f, " '%s%s%s%s%s:%s/' </dev/null >", node->user ? node->user : "", node->user ? "@" : "", v6 ? "[" : "",
-            node->host, v6 ? "]" : "", place);
+    fprintf(f, " '%s%s%s:%s/' </dev/null >", v6 ? "[" : "", node->host, v6 ? "]" : "", place);
     free(place);
     shell_quote(f, out);
     fputs(" 2>", f);

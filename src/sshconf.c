@@ -309,12 +309,16 @@ static int check_names(struct sshconf *conf, const struct raw *raw, struct error
     if (number < 1 || number > UINT16_MAX)
         return error_set(err, STATUS_DATA, "ssh -G: \"%s\" is not a port", port);
     conf->port = (uint16_t)number;
-    if (conf->user[strspn(conf->user, NAME_CHARS)] || conf->user[0] == '-')
-        return error_set(err, STATUS_DATA,
-                         "ssh_config's user \"%s\": only letters, digits, '.', '_' and '-' can be in it, "
-                         "and no '-' first: write USER@HOST to name another",
-                         conf->user);
-    return 0;
+    /* No command line holds it: where the user was not typed, ssh reads ssh_config again.  But reports do. */
+    char *clean = strdup(conf->user);
+    if (!clean)
+        return error_errno(err, "ssh -G");
+    text_clean(clean);
+    int result = strcmp(clean, conf->user) == 0 ? 0 : -1;
+    if (result)
+        error_set(err, STATUS_DATA, "ssh_config's user \"%s\": a control character or broken UTF-8 in it", clean);
+    free(clean);
+    return result;
 }
 
 /* What remains once all lines are known.  0, or -1 without memory. */
@@ -324,6 +328,9 @@ static int finish(struct sshconf *conf, const struct raw *raw, const char *home)
     static const char *const families[] = {"any", "inet", "inet6"};
     if ((conf->hostname[strspn(conf->hostname, NAME_CHARS ":")] || conf->hostname[0] == '-') &&
         unsupported(conf, "HostName"))
+        return -1;
+    /* Newer versions of OpenSSH expand these, some before they print it and some later. */
+    if ((strchr(conf->user, '%') || strstr(conf->user, "${")) && unsupported(conf, "a token in User"))
         return -1;
     if (!is_one_of(conf->stricthostkeychecking, strict, sizeof strict / sizeof *strict) &&
         unsupported(conf, "StrictHostKeyChecking"))

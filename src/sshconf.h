@@ -14,7 +14,7 @@
 
 struct sshconf {
     char *hostname; /* where to connect to */
-    char *user;     /* letters, digits, "._-", no leading "-" */
+    char *user;     /* one clean line; any character else: not for a command line */
     uint16_t port;
     char *hostkeyalias;   /* NULL: none */
     char **identityfiles; /* NULL-terminated, expanded; files may not exist */

@@ -179,10 +179,8 @@ static int specify(struct run *run, struct error *err)
         .each = o->policy.each > 0,
     };
     strings_free(run->tx);
-    strings_free(run->logins);
-    run->logins = NULL;
     run->tx = xspec_tx(&run->list, &params, err);
-    if (!run->tx || !(run->logins = xspec_sshlogin(&run->list, err)))
+    if (!run->tx)
         return -1;
     /* What the user asked for beside the plan. */
     for (size_t i = 0; o->tx[i]; i++)
@@ -193,9 +191,18 @@ static int specify(struct run *run, struct error *err)
     return o->numprocesses ? strings_add(&run->tx, local, err) : 0;
 }
 
-int stage_report(struct run *run, struct error *err)
+/* xspecs are made whatever is shown, since what cannot be one is no plan for a run.  Logins only where they are asked for: GNU
+ * parallel takes fewer names than ssh. */
+static int specify_as_asked(struct run *run, bool planned, struct error *err)
 {
-    int result = specify(run, err);
+    if (run->options.command == COMMAND_RUN || run->options.format != FORMAT_SSHLOGIN)
+        return specify(run, err);
+    return planned && !(run->logins = xspec_sshlogin(&run->list, err)) ? -1 : 0;
+}
+
+int stage_report(struct run *run, bool planned, struct error *err)
+{
+    int result = specify_as_asked(run, planned, err);
     if (result == 0)
         result = report_nodes(run->report, &run->list, run->tx, run->logins, run->options.command == COMMAND_RUN, err);
     report_dropped(run->report, &run->list);

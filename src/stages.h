@@ -60,8 +60,9 @@ int stage_open(struct run *run, struct error *err);
 int stage_disks(struct run *run, struct error *err);
 /* Copies, prepares. */
 int stage_copy(struct run *run, struct error *err);
-/* The plan as text: results on stdout, or for run on stderr. */
-int stage_report(struct run *run, struct error *err);
+/* The plan as text: results on stdout, or for run on stderr.  planned: the command has got what it asked for; if not, there are no
+ * logins: whoever hands them on may not see the status. */
+int stage_report(struct run *run, bool planned, struct error *err);
 /* Runs the engine, with --watch again and again.  *status is its exit status. */
 int stage_engine(struct run *run, int *status, struct error *err);
 /* Once, when all that can be known of the options is known: waits for pytest's answer. */

@@ -216,6 +216,10 @@ int stage_nodes(struct run *run, struct error *err)
     /* Nodes that were not named here may be in an ini file. */
     if (run->list.count == 0 && ((!run->settled && stage_settle(run, err)) || name_configured(run, err)))
         return -1;
+    const struct options *o = &run->options;
+    if (run->list.count == 0 && o->command != COMMAND_RUN && o->format == FORMAT_SSHLOGIN)
+        return error_set(err, STATUS_USAGE,
+                         "--format=sshlogin: no node is named; name some, such as --cloud-node=HOST, or : for this machine");
     if (run->list.count == 0 && node_list_add(&run->list, ":", err))
         return -1;
     return run->options.command >= COMMAND_SYNC && stage_any_remote(run) ? sync_check_tools(err) : 0;

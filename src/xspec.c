@@ -6,9 +6,11 @@
  * move the separator by one byte. */
 #include "xspec.h"
 
+#include "shquote.h"
 #include "sshconf.h"
 #include "xspec_id.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,10 +18,10 @@
 #include <string.h>
 
 #define LETTERS_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-/* What ssh_config may say beyond what a node's name may: DOMAIN\user, user@domain.  GNU parallel would take a
- * part of those for the host, and a login with a blank for a command to run here. */
-#define XSPEC_USER_CHARS LETTERS_DIGITS "._-+@\\"
-#define LOGIN_USER_CHARS LETTERS_DIGITS "._-"
+/* Of a user in an xspec: no blank, and nothing that a separator is made of. */
+#define XSPEC_USER_CHARS LETTERS_DIGITS "._-+@\\$"
+/* Of one in a login: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a shell. */
+#define LOGIN_USER_CHARS LETTERS_DIGITS "._-+"
 /* What a shell leaves alone.  Bytes of other alphabets do, too. */
 #define PATH_CHARS LETTERS_DIGITS "._-+@/~,:=%"
 void strings_free(char **strings)
@@ -78,7 +80,8 @@ static int check_clean(const char *what, const char *value, struct error *err)
     return result;
 }
 
-static int check_value(const char *what, const char *value, struct error *err)
+/* Whether it would stay one part of an xspec. */
+static int check_parts(const char *what, const char *value, struct error *err)
 {
     if (check_clean(what, value, err) < 0)
         return -1;
@@ -91,6 +94,13 @@ static int check_value(const char *what, const char *value, struct error *err)
     if (value[strlen(value) - 1] == '/')
         return error_set(err, STATUS_DATA, "%s '%s': cannot end in '/' in an xspec: leave it out", what,
                          value);
+    return 0;
+}
+
+static int check_value(const char *what, const char *value, struct error *err)
+{
+    if (check_parts(what, value, err) < 0)
+        return -1;
     if (strchr(value, ' '))
         return error_set(err, STATUS_DATA, "%s '%s': a blank cannot stand in an xspec", what, value);
     return 0;
@@ -124,38 +134,81 @@ static int check_params(const struct xspec_params *params, struct error *err)
     for (size_t i = 0; params->pythons[i]; i++)
         if (check_path("the nodes' python", params->pythons[i], err) < 0)
             return -1;
-    for (size_t i = 0; params->local_pythons && params->local_pythons[i]; i++)
-        if (check_path("this machine's python", params->local_pythons[i], err) < 0)
-            return -1;
     return params->ssh_config ? check_value("the ssh_config", params->ssh_config, err) : 0;
 }
 
-/* One interpreter must not run what another one is to be tested with. */
+/* One interpreter must not run what another one is to be tested with.  A path of this machine's is looked at only where this machine
+ * is to work: a job's directory at a CI server has blanks in its name, and that is no matter to the nodes. */
 static int check_local(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
     size_t needed = params->each ? count_of(params->pythons) : 1, given = count_of(params->local_pythons);
+    bool used = false;
     for (size_t i = 0; i < list->count; i++)
-        if (list->nodes[i].local && xspec_in_use(&list->nodes[i]) && given < needed && (given || needed > 1))
-            return error_set(err, STATUS_BUG, "%zu interpreters for this machine instead of %zu", given, needed);
+        used = used || (list->nodes[i].local && xspec_in_use(&list->nodes[i]));
+    if (!used)
+        return 0;
+    if (given < needed && (given || needed > 1))
+        return error_set(err, STATUS_BUG, "%zu interpreters for this machine instead of %zu", given, needed);
+    for (size_t i = 0; i < given; i++)
+        if (check_parts("this machine's python", params->local_pythons[i], err) < 0)
+            return -1;
     return 0;
 }
 
-/* The user to log in as; NULL: none known. */
-static const char *login_user(const struct node *node)
+/* execnet takes the python of a popen apart as a shell would: shlex.split().  Owned by the caller; NULL without memory. */
+static char *local_word(const char *path, struct error *err)
+{
+    char *text = NULL;
+    size_t len;
+    if (!path[strspn(path, PATH_CHARS)])
+        return format(err, "%s", path);
+    FILE *out = open_memstream(&text, &len);
+    if (out)
+        shell_quote(out, path);
+    if (out && fclose(out) == 0)
+        return text;
+    free(text);
+    error_errno(err, "an xspec");
+    return NULL;
+}
+
+/* The user to log in as, made of chars; NULL: none known, or one of ssh_config that cannot be written down: ssh finds that one by
+ * itself. */
+static const char *login_user(const struct node *node, const char *chars)
 {
     if (node->user)
         return node->user;
-    return node->conf ? node->conf->user : NULL;
+    const char *user = node->conf ? node->conf->user : NULL;
+    return user && *user && *user != '-' && !user[strspn(user, chars)] ? user : NULL;
 }
 
-static int check_user(const struct node *node, const char *chars, const char *where, struct error *err)
+/* What GNU parallel cannot be told in a login, ssh_config can tell ssh. */
+static int check_login(const struct node *node, struct error *err)
 {
-    const char *user = login_user(node);
-    if (user && (user[0] == '\0' || user[0] == '-' || user[strspn(user, chars)] != '\0'))
+    if (node->user && node->user[strspn(node->user, LOGIN_USER_CHARS)])
         return error_set(err, STATUS_DATA,
-                         "%s: the user '%s' of ssh_config cannot stand in %s: name another as USER@%s",
-                         node->name, user, where, node->name);
+                         "%s: the user '%s' cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
+                         "and User in ~/.ssh/config, and name that",
+                         node->name, node->user);
+    if (strchr(node->host, '%'))
+        return error_set(err, STATUS_DATA,
+                         "%s: an IPv6 zone cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
+                         "in ~/.ssh/config (the '%%' doubled), and name that",
+                         node->name);
     return 0;
+}
+
+/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first "." for a port. */
+static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLEN])
+{
+    struct in6_addr address;
+    const uint8_t *b = address.s6_addr;
+    if (!strchr(node->host, '.') || inet_pton(AF_INET6, node->host, &address) != 1)
+        return node->host;
+    size_t len = 0;
+    for (size_t i = 0; i < 16; i += 2)
+        len += (size_t)snprintf(text + len, INET6_ADDRSTRLEN - len, "%s%x", i ? ":" : "", (unsigned)(b[i] << 8 | b[i + 1]));
+    return text;
 }
 
 /* What stands before the id. */
@@ -164,11 +217,9 @@ static char *xspec_head(const struct node *node, struct error *err)
     char port[16] = "";
     if (node->local)
         return format(err, "popen");
-    if (check_user(node, XSPEC_USER_CHARS, "an xspec", err) < 0)
-        return NULL;
     if (node->port)
         snprintf(port, sizeof port, "-p %u ", node->port);
-    const char *user = login_user(node);
+    const char *user = login_user(node, XSPEC_USER_CHARS);
     return format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
 }
 
@@ -186,10 +237,17 @@ static const char *python_found(const struct node *node, const char *python, siz
 static char *xspec_tail(const struct node *node, const struct xspec_params *params, size_t n, struct error *err)
 {
     const char *const *pythons = node->local ? params->local_pythons : params->pythons;
+    char *tail = NULL;
+    if (node->local && pythons) {
+        char *python = local_word(pythons[n], err);
+        tail = python ? format(err, "//python=%s", python) : NULL;
+        free(python);
+        return tail;
+    }
     if (node->local)
-        return format(err, "%s%s", pythons ? "//python=" : "", pythons ? pythons[n] : "");
+        return format(err, "%s", "");
     const char *found = python_found(node, pythons[n], n);
-    char *chdir = node_place(node, params->chdir, params->chdir), *tail = NULL;
+    char *chdir = node_place(node, params->chdir, params->chdir);
     char *python = node_place(node, params->chdir, found);
     if (chdir && python)
         tail = format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python, params->ssh_config ? "//ssh_config=" : "",
@@ -258,23 +316,16 @@ static char *sshlogin(const struct node *node, struct error *err)
 {
     if (node->local)
         return format(err, "%u/:", node->processes);
-    if (check_user(node, LOGIN_USER_CHARS, "a login of GNU parallel", err) < 0)
+    char address[INET6_ADDRSTRLEN];
+    if (check_login(node, err) < 0)
         return NULL;
-    bool v6 = strchr(node->host, ':');
-    if (v6 && strchr(node->host, '.')) { /* the "." would begin a port */
-        error_set(err, STATUS_DATA,
-                  "%s: an IPv4 address in an IPv6 one cannot be a login of GNU parallel: write it "
-                  "in hexadecimal",
-                  node->name);
-        return NULL;
-    }
-    bool brackets = v6 && node->port;
-    const char *user = login_user(node);
+    bool brackets = strchr(node->host, ':') && node->port;
+    const char *user = login_user(node, LOGIN_USER_CHARS);
     char port[16] = "";
     if (node->port)
         snprintf(port, sizeof port, ":%u", node->port);
     return format(err, "%u/%s%s%s%s%s%s", node->processes, user ? user : "", user ? "@" : "",
-                  brackets ? "[" : "", node->host, brackets ? "]" : "", port);
+                  brackets ? "[" : "", login_host(node, address), brackets ? "]" : "", port);
 }
 
 char **xspec_sshlogin(const struct node_list *list, struct error *err)

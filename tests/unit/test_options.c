@@ -163,6 +163,32 @@ static void test_abbreviations(void **state)
     options_clear(&options);
 }
 
+static void test_asking_for_logins(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[4];
+        bool asked;
+    } cases[] = {
+        {{"plan", "--format=sshlogin"}, true},
+        {{"--bogus", "--f=sshlogin"}, true},
+        {{"--format", "sshlogin", "--bogus"}, true},
+        {{"--format=sshlogin", "--format=tx"}, false},
+        {{"--format=tx", "--format", "sshlogin"}, true},
+        {{"--format"}, false},
+        {{"--", "--format=sshlogin"}, false},
+        {{"--cloud-chdir=sshlogin"}, false},
+        {{"--formats=sshlogin"}, false},
+        {{"sshlogin"}, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct line line;
+        line_make(&line, cases[i].words);
+        if (options_ask_for_logins(line.argc, line.argv) != cases[i].asked)
+            fail_msg("case %zu", i);
+    }
+}
+
 static void test_defaults(void **state)
 {
     (void)state;
@@ -557,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_apply),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_formats_of_commands),
+        cmocka_unit_test(test_asking_for_logins),
         cmocka_unit_test(test_no_words_at_all),
         cmocka_unit_test(test_no_memory),
     };

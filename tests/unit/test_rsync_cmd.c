@@ -517,10 +517,10 @@ static void test_destination(void **state)
         const char *option, *ssh, *where;
     } table[] = {
         {NULL, "n", 0, 0, NULL, "ssh_config' -- ", " 'n:copy/' </dev/null >'"},
-        {"ci", "n", 0, 5000, " --bwlimit=5000 ", "ssh_config' -- ", " 'ci@n:copy/' </dev/null >'"},
-        {"ci", "n", 22, 1, " --bwlimit=1 ", "ssh_config -p 22' -- ", " 'ci@n:copy/' </dev/null >'"},
+        {"ci", "n", 0, 5000, " --bwlimit=5000 ", "ssh_config -l ci' -- ", " 'n:copy/' </dev/null >'"},
+        {"CORP\\m$@corp", "n", 22, 1, " --bwlimit=1 ", "ssh_config -p 22 -l CORP\\m$@corp' -- ", " 'n:copy/' </dev/null >'"},
         {NULL, "::1", 0, 0, NULL, "ssh_config' -- ", " '[::1]:copy/' </dev/null >'"},
-        {"ci", "fe80::1", 65535, 0, NULL, "ssh_config -p 65535' -- ", " 'ci@[fe80::1]:copy/' </dev/null >'"},
+        {"ci", "fe80::1", 65535, 0, NULL, "ssh_config -p 65535 -l ci' -- ", " '[fe80::1]:copy/' </dev/null >'"},
     };
     for (size_t i = 0; i < COUNT(table); i++) {
         struct node node = {.name = (char *)"n",
