@@ -33,6 +33,7 @@ UNREACHED = "ssh could not reach it"
 CONNECTION_LOST = "its connection is lost"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
 RUN_ID = os.environ.get("CLOUDPLAN_CONTROLLER", "")  # stays there: by it this machine's own processes are known as the run's
+FILES = os.environ.pop("CLOUDPLAN_FILES", None)  # the limit of open files that cloudplan was started with, if it has raised it
 MARK = "env CLOUDPLAN_RUN=%s " % RUN_ID
 
 
@@ -170,7 +171,7 @@ def prepare(gateway, plugin, coverage):
     spec = gateway.spec
     channel = gateway.remote_exec(WORKER_SOURCE)
     channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin,
-                  "coverage": coverage})
+                  "coverage": coverage, "files": FILES if spec.popen and not spec.via else None})
     missing = channel.receive()
     channel.waitclose()
     if missing:

@@ -42,6 +42,17 @@ def _near(path, directory):
     return path if relative.startswith(os.path.join("..", "..")) else relative
 
 
+def _at_home(path):
+    """A "~/x" or "~user/x" in a list of paths, before which pytest has put a directory: as a shell would have it, unless there is
+    something of that name."""
+    before, tilde, rest = path.partition(os.sep + "~")
+    name = tilde[1:] + rest
+    if not tilde or os.path.lexists(os.path.join(before, name.partition(os.sep)[0])):
+        return path
+    expanded = os.path.expanduser(name)
+    return path if expanded.startswith("~") else expanded
+
+
 class Answer:
     """Everything that cloudplan asks, of one pytest."""
 
@@ -122,6 +133,7 @@ class Answer:
         for name, ini_list, _ in RSYNC_OPTIONS:
             paths, place = self.ini(ini_list)
             for value, origin in [(path, place) for path in paths] + self.conftest.paths(ini_list):
+                value = _at_home(value)
                 value = self.rsync_pattern(value) if name == "rsyncignore" else value
                 ini += [(name, value, origin)] if value else []
         tx = [] if getattr(self.option, "tx", None) else self.conftest.values("pytest_option_tx")
@@ -131,7 +143,7 @@ class Answer:
         key = ini_name(name)
         value, origin = self.ini(key)
         if KINDS[name] == LIST:
-            values = value if name == "cloud-develop-egg" else self.split(key, value, origin)
+            values = map(_at_home, value) if name == "cloud-develop-egg" else self.split(key, value, origin)
             return [(name, self.place(name, word), origin) for word in values]
         if KINDS[name] == FLAG:
             return [(name, None, origin)] if self.truth(key, value, origin) else []

@@ -2,7 +2,7 @@
 
 The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
 environment variables that the xspec sets, "plugin": the source of pytest_cloudplan.py or None, "coverage": names of
-pytest-cov's files, or None where nothing is measured}.  The answer is the list of the modules that a worker needs and that its Python does not have.
+pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or None}.  The answer is the list of the modules that a worker needs and that its Python does not have.
 
 * Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
   interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
@@ -44,6 +44,16 @@ def find_commands(environ, kept):
         path += os.pathsep + own
     if words and "PATH" not in kept:
         environ["PATH"] = path
+
+
+def limit_files(soft):
+    """cloudplan raises the limit for its connections and for the controller: tests shall see what they would see without it."""
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    except (OSError, ValueError):
+        pass  # above the hard limit, which somebody has lowered meanwhile
 
 
 def find_shipped(environ):
@@ -139,6 +149,8 @@ if __name__ == "__channelexec__":
     controller = globals()["channel"]
     order = controller.receive()
     find_commands(os.environ, order["kept"])
+    if order["files"]:
+        limit_files(order["files"])
     if not order["local"]:
         find_shipped(os.environ)
     missing = [name for name in NEEDED if find_spec(name) is None]

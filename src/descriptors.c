@@ -21,12 +21,21 @@ enum {
     ENGINE_STARTS = 32,
 };
 
+static uint64_t raised_from; /* 0: not raised yet */
+
+uint64_t descriptors_given(void)
+{
+    return raised_from;
+}
+
 uint64_t descriptors_limit(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit))
         return UINT64_MAX;
     rlim_t soft = limit.rlim_cur;
+    if (!raised_from && soft != limit.rlim_max)
+        raised_from = soft;
     limit.rlim_cur = limit.rlim_max;
     /* macOS refuses what Linux allows. */
     rlim_t now = setrlimit(RLIMIT_NOFILE, &limit) ? soft : limit.rlim_max;

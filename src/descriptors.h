@@ -15,6 +15,9 @@
 /* What a process may open: the soft limit, which is raised to the hard one first.  UINT64_MAX: no limit. */
 uint64_t descriptors_limit(void);
 
+/* The soft limit that cloudplan was started with, where descriptors_limit() has raised it; else 0.  Tests get it back. */
+uint64_t descriptors_given(void);
+
 /* Takes processes off ready nodes, as evenly as can be (limited_by becomes TERM_FILES), and nodes out (NODE_UNFIT, the
  * later ones first), until all fit into the limit.  each: a node has exactly so many processes or is out; 0: any number.
  * Call after plan_make().  0, or -1 and *err: STATUS_UNAVAILABLE where no node is left. */

@@ -17,6 +17,7 @@
 #include "engine.h"
 
 #include "child.h"
+#include "descriptors.h"
 #include "plugin.h"
 #include "rundir.h"
 #include "xspec.h"
@@ -265,7 +266,7 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
 {
     struct child child = CHILD_INIT;
     struct record record = {0};
-    char *dist = NULL, *failed = NULL, **env = NULL;
+    char *dist = NULL, *failed = NULL, **env = NULL, files[48] = "CLOUDPLAN_FILES";
     const char **argv = NULL;
     int result = -1;
 
@@ -276,7 +277,10 @@ static int pytest_run(const struct engine_params *params, int *status, struct er
     }
     if (record_expect(&record, params->rundir, err))
         goto out;
-    const char *const more[] = {record.variable, failed, NULL};
+    /* The engine takes the raised limit for its workers' streams; workers here have the user's own back. */
+    if (descriptors_given())
+        snprintf(files, sizeof files, "CLOUDPLAN_FILES=%llu", (unsigned long long)descriptors_given());
+    const char *const more[] = {record.variable, files, failed, NULL};
     env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan_controller", more, err);
     if (!env)
         goto out;

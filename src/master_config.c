@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* A dead node is noticed after some INTERVAL * COUNT seconds. */
@@ -41,7 +42,7 @@ int master_config_write(const struct master_params *params, struct error *err)
             params->rundir, ALIVE_INTERVAL, ALIVE_COUNT);
     /* A preference, not a demand: a node that does not have it is still reached. */
     if (params->cipher && *params->cipher)
-        fprintf(out, "    Ciphers ^%s\n", params->cipher);
+        fprintf(out, "    Ciphers %s%s\n", strchr("+-^", *params->cipher) ? "" : "^", params->cipher);
     /* ssh itself goes by the password file, but the "~" of an Include by $HOME. */
     const struct passwd *user = getpwuid(getuid());
     if (user && user->pw_dir)

@@ -8,6 +8,7 @@
 #include "options.h"
 
 #include "facts.h"
+#include "rundir.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -32,6 +33,7 @@ struct row {
     int (*set)(struct options *options, const struct row *row, const char *value, struct error *err);
     size_t offset;        /* of the member of struct options that `set` fills */
     const char *fallback; /* the value without the option; goes through `set` like a typed one */
+    bool path;            /* the value is a path of this machine: "~" begins one in a home */
     uint64_t min, max;    /* of a number */
     const char *unit;     /* of a number: " of MiB", or "" */
 };
@@ -118,7 +120,8 @@ static int add_from(struct options *options, const struct row *row, const char *
 /* The value goes into an ssh_config; the empty one means OpenSSH's own choice. */
 static int set_cipher(struct options *options, const struct row *row, const char *value, struct error *err)
 {
-    if (value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@.,_-")])
+    const char *names = value + (*value && strchr("+^", *value) ? 1 : 0);
+    if (names[strspn(names, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@.,_-")])
         return error_set(err, STATUS_USAGE, "--%s=%s: not a cipher's name, see ssh -Q cipher", row->name,
                          value);
     *(const char **)member(options, row) = value;
@@ -214,6 +217,23 @@ static int set_dist(struct options *options, const struct row *row, const char *
 /* More local workers than this are a slip of the finger. */
 #define NUMPROCESSES_MAX 10000
 
+/* A shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell. */
+static int set_row(struct options *options, const struct row *row, const char *value, struct error *err)
+{
+    if (!row->path || *value != '~')
+        return row->set(options, row, value, err);
+    size_t n = 0;
+    while (options->expanded && options->expanded[n])
+        n++;
+    char **grown = realloc(options->expanded, (n + 2) * sizeof *grown);
+    if (!grown)
+        return error_errno(err, row->name);
+    options->expanded = grown;
+    grown[n] = path_expand(value);
+    grown[n + 1] = NULL;
+    return grown[n] ? row->set(options, row, grown[n], err) : error_errno(err, row->name);
+}
+
 #define AT(m) .offset = offsetof(struct options, m)
 
 static const struct row rows[] = {
@@ -225,7 +245,7 @@ static const struct row rows[] = {
      AT(sources)},
     {"cloud-nodes-from", 0, "FILE", GROUP_NODES,
      "nodes from a file, - for the standard input; # begins a comment; may be repeated", add_from,
-     AT(sources)},
+     AT(sources), .path = true},
     {"cloud-probe-timeout", 0, "SECONDS", GROUP_NODES, "how long a node may take to answer, 1 to 3600",
      set_u32, AT(probe_timeout), .fallback = "10", .min = 1, .max = 3600, .unit = " of seconds"},
 
@@ -253,9 +273,9 @@ static const struct row rows[] = {
      AT(adopt)},
     {"cloud-virtualenv-path", 0, "DIR", GROUP_SYNC,
      "virtualenv to use on the nodes (default: the one found in the current directory)", set_string,
-     AT(virtualenv)},
+     AT(virtualenv), .path = true},
     {"rsyncdir", 0, "DIR", GROUP_SYNC, "directory to copy; may be repeated (default: the current directory)",
-     add_string, AT(rsyncdirs)},
+     add_string, AT(rsyncdirs), .path = true},
     {"rsyncignore", 0, "GLOB", GROUP_SYNC, "what not to copy; may be repeated", add_string, AT(rsyncignores)},
     {"cloud-rsync-bandwidth-limit", 0, "KIB", GROUP_SYNC, "KiB/s for each rsync, 0 for no limit", set_u32,
      AT(bwlimit), .fallback = "5000", .max = INT32_MAX, .unit = " of KiB/s"},
@@ -263,7 +283,7 @@ static const struct row rows[] = {
      AT(rsync_max), .fallback = "0", .max = UINT32_MAX, .unit = ""},
     {"cloud-rsync-cipher", 0, "NAME", GROUP_SYNC,
      "cipher that OpenSSH is to prefer, empty for its own choice", set_cipher, AT(cipher),
-     .fallback = "aes128-gcm@openssh.com"},
+     .fallback = OPTIONS_CIPHER},
     {"verify", 0, NULL, GROUP_SYNC, "compare every copy with the original, by checksums, before the first test", set_flag,
      AT(verify)},
 
@@ -272,7 +292,7 @@ static const struct row rows[] = {
      add_string, AT(pythons)},
     {"cloud-develop-egg", 0, "DIR", GROUP_ENGINE,
      "package of the project to install in development mode in the nodes' virtualenv; may be repeated", add_string,
-     AT(develop_eggs)},
+     AT(develop_eggs), .path = true},
     {"cloud-ship-pytest", 0, NULL, GROUP_ENGINE, "copy this machine's pytest along, for nodes that have none", set_flag,
      AT(ship_pytest)},
     {"cloud-ship-plugin", 0, "NAME", GROUP_ENGINE,
@@ -397,7 +417,7 @@ int options_apply(struct options *options, const char *name, const char *value, 
     else if (!value != !row->arg)
         error_set(&why, STATUS_USAGE, row->arg ? "--%s: needs a value" : "--%s: takes no value", name);
     else if (adds_up(row) || !was_typed(options, row))
-        row->set(options, row, value, &why);
+        set_row(options, row, value, &why);
     if (!why.status)
         return 0;
     bool ours = why.status == STATUS_USAGE && *origin;
@@ -485,7 +505,7 @@ int options_parse(struct options *options, int argc, char **argv, struct error *
         /* "--cloud-node -- tests/": the value was forgotten, "--" is not one */
         if (row->arg && optarg == argv[optind - 1] && strcmp(optarg, "--") == 0)
             return needs_value(row, err);
-        if (row->set(options, row, optarg, err) < 0)
+        if (set_row(options, row, optarg, err) < 0)
             return -1;
         options->typed |= UINT64_C(1) << (row - rows);
         if (options->help || options->version)
@@ -513,6 +533,9 @@ void options_clear(struct options *options)
     for (size_t i = 0; i < ROWS; i++)
         if (rows[i].set == add_string)
             free(*(const char ***)member(options, &rows[i]));
+    for (size_t i = 0; options->expanded && options->expanded[i]; i++)
+        free(options->expanded[i]);
+    free(options->expanded);
     free(options->sources);
     *options = (struct options){0};
 }

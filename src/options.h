@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define OPTIONS_CIPHER "aes128-gcm@openssh.com" /* --cloud-rsync-cipher's default */
+
 enum command { COMMAND_PROBE, COMMAND_PLAN, COMMAND_SYNC, COMMAND_RUN };
 enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_TX, FORMAT_SSHLOGIN };
 
@@ -61,6 +63,7 @@ struct options {
     bool watch;        /* --watch: run again after every change */
 
     char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
+    char **expanded;    /* options.c's own: paths that began with "~", NULL-terminated; NULL: none */
     uint64_t typed;     /* options.c's own: which rows of its table the command line has set */
 };
 

@@ -8,6 +8,7 @@
 
 #include "accept.h"
 #include "child.h"
+#include "descriptors.h"
 #include "embedded.h"
 #include "shquote.h"
 #include "sshconf.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define SLOTS_MAX 256      /* conversations at once; each costs some 60 KB */
 #define SLOT_FDS 4         /* descriptors a conversation may need, at its peak */
@@ -71,15 +71,10 @@ static char *make_script(const struct probe_params *params, const char *const *p
 /* As many conversations as descriptors allow; the soft limit is raised first. */
 static size_t window_size(size_t nodes)
 {
-    struct rlimit limit;
+    uint64_t limit = descriptors_limit();
     size_t window = SLOTS_MAX;
-    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-        if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur != RLIM_INFINITY &&
-            limit.rlim_cur < RESERVED_FDS + SLOTS_MAX * SLOT_FDS)
-            window = limit.rlim_cur > RESERVED_FDS + SLOT_FDS ? (limit.rlim_cur - RESERVED_FDS) / SLOT_FDS : 1;
-    }
+    if (limit < RESERVED_FDS + SLOTS_MAX * SLOT_FDS)
+        window = limit > RESERVED_FDS + SLOT_FDS ? (limit - RESERVED_FDS) / SLOT_FDS : 1;
     return window < nodes ? window : nodes;
 }
 

@@ -57,12 +57,17 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Copying all of "/" or of a home, keys included, to every node is never meant. */
+/* Copying all of "/" or of a home, keys included, to every node is never meant.  $HOME does not say what is one: CI servers set it to a
+ * job's directory. */
 bool project_is_home(const char *dir)
 {
+    struct stat st;
     const struct passwd *user = getpwuid(geteuid());
-    const char *home = getenv("HOME");
-    return same_file(dir, "/") || (home && *home && same_file(dir, home)) || (user && same_file(dir, user->pw_dir));
+    if (same_file(dir, "/") || (user && same_file(dir, user->pw_dir)))
+        return true;
+    /* Of whoever owns it: sudo may have us in somebody's home. */
+    const struct passwd *owner = stat(dir, &st) == 0 ? getpwuid(st.st_uid) : NULL;
+    return owner && same_file(dir, owner->pw_dir);
 }
 
 static int find_root(struct project *project, struct error *err)

@@ -38,7 +38,7 @@ int project_find(struct project *project, const char *chdir, const char *virtual
  * the root, owned by the caller. */
 int project_egg(const struct project *project, const char *path, char **relative, struct error *err);
 void project_clear(struct project *project);
-/* Whether dir is "/" or the user's home, which are never copied as a whole. */
+/* Whether dir is "/", or, by the password database, the home of the user or of the directory's owner, which are never copied as a whole. */
 bool project_is_home(const char *dir);
 
 #endif

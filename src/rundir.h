@@ -22,5 +22,8 @@ int rundir_write(const char *dir, const char *name, const char *text, size_t len
 char *rundir_tail(const char *path, size_t max, size_t *len);
 /* "DIR/NAME", owned by the caller; NULL without memory. */
 char *path_join(const char *dir, const char *name);
+/* path with the "~" or "~USER" that it begins with as a shell has it: $HOME, else the home of the password database; as it is where
+ * there is none.  Owned by the caller; NULL without memory. */
+char *path_expand(const char *path);
 
 #endif

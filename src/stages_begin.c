@@ -4,6 +4,7 @@
  * needs them: that of the nodes where none is named here, else that of the probe. */
 #include "stages.h"
 
+#include "cipher.h"
 #include "engine.h"
 #include "inventory.h"
 #include "janitor.h"
@@ -43,6 +44,21 @@ static int check_places(struct run *run, struct error *err)
     struct rsync_rules *rules = rsync_rules_make(&params, err);
     rsync_rules_destroy(rules);
     return rules ? 0 : -1;
+}
+
+/* The default one is a wish: where ssh here does not know it, as where it is built without it, OpenSSH has its own choice. */
+static int check_cipher(struct run *run, const char *checked, struct error *err)
+{
+    struct options *o = &run->options;
+    struct error why = ERROR_INIT;
+    if (strcmp(o->cipher, OPTIONS_CIPHER) != 0)
+        return o->cipher == checked ? 0 : cipher_check(o->cipher, err);
+    if (o->command >= COMMAND_SYNC && o->cipher != checked && cipher_check(o->cipher, &why)) {
+        if (why.status != STATUS_USAGE)
+            return error_set(err, why.status, "%s", why.text);
+        o->cipher = "";
+    }
+    return 0;
 }
 
 static int name_nodes(struct run *run, struct error *err)
@@ -132,15 +148,23 @@ static int find_eggs(struct run *run, struct error *err)
 }
 
 /* Whether an error's text begins with the option and its value: as typed, or a long one cut as project_find() does it. */
-static bool names(const char *text, const struct setting *o)
+static bool names_value(const char *text, const struct setting *o, const char *value)
 {
-    const char *value = o->value ? o->value : "";
     char words[ERROR_TEXT_MAX];
     size_t whole = (size_t)snprintf(words, sizeof words, "--%s=%s:", o->name, value);
     if (!strncmp(text, words, whole))
         return true;
     size_t cut = (size_t)snprintf(words, sizeof words, "--%s=%.60s...:", o->name, value);
     return strlen(value) > 60 && !strncmp(text, words, cut);
+}
+
+/* An error knows a path as it was expanded. */
+static bool names(const char *text, const struct setting *o)
+{
+    char *expanded = o->value && *o->value == '~' ? path_expand(o->value) : NULL;
+    bool found = names_value(text, o, o->value ? o->value : "") || (expanded && names_value(text, o, expanded));
+    free(expanded);
+    return found;
 }
 
 /* A value from a file, which an error says is wrong, is named with that file. */
@@ -159,9 +183,10 @@ int stage_settle(struct run *run, struct error *err)
     struct error why = ERROR_INIT;
     run->settled = true;
     run->dist = o->dist;
+    const char *cipher = o->cipher;
     if (run->query && take_answer(run, err))
         return -1;
-    if ((run->query && find_project_again(run, &why)) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
+    if ((run->query && find_project_again(run, &why)) || check_cipher(run, cipher, &why) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
         check_places(run, &why))
         return blame(run, &why, err);
     if (run->dist && !strcmp(run->dist, "each"))
@@ -179,7 +204,7 @@ int stage_begin(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
     /* What is wrong here is found out before anything is started. */
-    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err))
+    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) || check_cipher(run, NULL, err))
         return -1;
     if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
         return stage_settle(run, err);

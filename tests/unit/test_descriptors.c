@@ -172,8 +172,10 @@ static void test_soft_limit_is_raised(void **state)
     pid_t pid = fork();
     if (pid == 0) {
         struct rlimit limit = {.rlim_cur = 40, .rlim_max = 50};
-        if (setrlimit(RLIMIT_NOFILE, &limit) || descriptors_limit() != 50 || getrlimit(RLIMIT_NOFILE, &limit))
+        if (setrlimit(RLIMIT_NOFILE, &limit) || descriptors_given() != 0 || descriptors_limit() != 50 || getrlimit(RLIMIT_NOFILE, &limit))
             _exit(1);
+        if (descriptors_limit() != 50 || descriptors_given() != 40) /* the first time counts */
+            _exit(3);
         _exit(limit.rlim_cur == 50 ? 0 : 2);
     }
     int status;

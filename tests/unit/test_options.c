@@ -117,6 +117,8 @@ static const struct bad {
     {{"-nauto"}, "--numprocesses=auto: not a whole number"},
     {{"-n", "10001"}, "--numprocesses=10001: not a number from 0 to 10000"},
 
+    {{"--cloud-rsync-cipher=aes^x"}, "--cloud-rsync-cipher=aes^x: not a cipher's name, see ssh -Q cipher"},
+    {{"--cloud-rsync-cipher=++aes"}, "--cloud-rsync-cipher=++aes: not a cipher's name, see ssh -Q cipher"},
     {{"--cloud-rsync-cipher=aes\nProxyCommand x"},
      "--cloud-rsync-cipher=aes?ProxyCommand x: not a cipher's name, see ssh -Q cipher"},
     {{"--dist=fast"},
@@ -454,6 +456,39 @@ static void test_apply(void **state)
     options_clear(&options);
 }
 
+/* Paths of this machine's, from wherever; not those of nodes, whose home is another one. */
+static void test_homes(void **state)
+{
+    (void)state;
+    struct options options;
+    struct line line;
+    struct error err;
+    char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
+    setenv("HOME", "/h o/me", 1);
+    assert_int_equal(parse(&options, &line,
+                           (const char *[]){"--rsyncdir=~/a", "--rsyncdir=b~", "--cloud-nodes-from", "~/n", "--cloud-chdir=~/c",
+                                            "--cloud-virtualenv-path=~", "--rsyncignore=~*", "--cloud-node=~", NULL},
+                           &err), 0);
+    assert_string_equal(options.rsyncdirs[0], "/h o/me/a");
+    assert_string_equal(options.rsyncdirs[1], "b~");
+    assert_string_equal(options.sources[0].text, "/h o/me/n");
+    assert_string_equal(options.sources[1].text, "~");
+    assert_string_equal(options.chdir, "~/c");
+    assert_string_equal(options.virtualenv, "/h o/me");
+    assert_string_equal(options.rsyncignores[0], "~*");
+    assert_int_equal(apply(&options, "cloud-develop-egg", "~/egg", "tox.ini", &err), 0);
+    assert_string_equal(options.develop_eggs[0], "/h o/me/egg");
+    options_clear(&options);
+    for (ALLOC_EACH(n)) {
+        alloc_fail_at(n);
+        int result = parse(&options, &line, (const char *[]){"--rsyncdir=~/a", "--rsyncdir=~root/b", NULL}, &err);
+        assert_int_equal(result, alloc_has_failed() ? -1 : 0);
+        options_clear(&options);
+    }
+    home ? setenv("HOME", home, 1) : unsetenv("HOME");
+    free(home);
+}
+
 static void test_check(void **state)
 {
     (void)state;
@@ -583,6 +618,7 @@ int main(void)
         cmocka_unit_test(test_apply),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_formats_of_commands),
+        cmocka_unit_test(test_homes),
         cmocka_unit_test(test_asking_for_logins),
         cmocka_unit_test(test_no_words_at_all),
         cmocka_unit_test(test_no_memory),

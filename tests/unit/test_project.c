@@ -113,6 +113,16 @@ static void assert_refused(const char *text)
     assert_true(!project.root && !project.chdir && !project.venv && !project.local_python);
 }
 
+/* CI servers set HOME to a job's directory. */
+static void test_home_that_is_a_workspace(void **state)
+{
+    (void)state;
+    assert_int_equal(chdir(at("%s/home", world)), 0);
+    assert_false(project_is_home("."));
+    assert_int_equal(find("work/x", NULL, NULL), 0);
+    project_clear(&project);
+}
+
 static void test_bad_roots(void **state)
 {
     (void)state;
@@ -120,17 +130,24 @@ static void test_bad_roots(void **state)
     assert_int_equal(find(NULL, NULL, NULL), -1);
     assert_refused("/: would be copied as a whole; run cloudplan in the project's directory");
 
-    assert_int_equal(chdir(at("%s/home", world)), 0);
-    assert_int_equal(find("work/x", NULL, NULL), -1);
-    assert_refused("/home: would be copied as a whole; run cloudplan in the project's directory");
-
     /* whatever HOME says */
     const struct passwd *user = getpwuid(geteuid());
-    unsetenv("HOME");
-    if (user && chdir(user->pw_dir) == 0) {
-        assert_int_equal(find(NULL, NULL, NULL), -1);
-        assert_refused("would be copied as a whole");
-    }
+    for (int i = 0; i < 2; i++, unsetenv("HOME"))
+        if (user && chdir(user->pw_dir) == 0) {
+            assert_int_equal(find(NULL, NULL, NULL), -1);
+            assert_refused("would be copied as a whole; run cloudplan in the project's directory");
+        }
+
+    /* somebody else's, with sudo */
+    struct passwd *other;
+    struct stat st;
+    setpwent();
+    while ((other = getpwent()))
+        if (other->pw_uid != geteuid() && strcmp(other->pw_dir, "/") && stat(other->pw_dir, &st) == 0 && st.st_uid == other->pw_uid) {
+            assert_true(project_is_home(at("%s/.", other->pw_dir)));
+            break;
+        }
+    endpwent();
 
     char *gone = at("%s/gone", world);
     make_dirs(gone);
@@ -565,7 +582,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_bad_roots),
+        TEST(test_bad_roots), TEST(test_home_that_is_a_workspace),
         TEST(test_chdir),
         TEST(test_long_chdir),
         TEST(test_default_chdir),

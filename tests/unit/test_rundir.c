@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -52,6 +53,36 @@ static void assert_made_in(const char *dir)
     rundir_remove(path);
     assert_int_equal(access(path, F_OK), -1);
     free(path);
+}
+
+static void assert_expanded(const char *path, const char *expected)
+{
+    char *expanded = path_expand(path);
+    assert_string_equal(expanded, expected);
+    free(expanded);
+}
+
+/* As a shell has it. */
+static void test_homes(void **state)
+{
+    (void)state;
+    char *before = getenv("HOME") ? strdup(getenv("HOME")) : NULL, text[300];
+    setenv("HOME", "/h", 1);
+    assert_expanded("~", "/h");
+    assert_expanded("~/", "/h/");
+    assert_expanded("~/a b/~", "/h/a b/~");
+    assert_expanded("a/~", "a/~");
+    assert_expanded("/~/x", "/~/x");
+    assert_expanded("", "");
+    assert_expanded("~nobody-of-that-name/x", "~nobody-of-that-name/x");
+    assert_expanded("~root/x", "/root/x");
+    assert_expanded("~root", "/root");
+    unsetenv("HOME");
+    const struct passwd *user = getpwuid(geteuid());
+    snprintf(text, sizeof text, "%s/x", user ? user->pw_dir : "~");
+    assert_expanded("~/x", text);
+    before ? setenv("HOME", before, 1) : unsetenv("HOME");
+    free(before);
 }
 
 static void test_bases_that_do_not_fit(void **state)
@@ -391,7 +422,7 @@ int main(void)
         cmocka_unit_test(test_sockets_fit),           cmocka_unit_test(test_write),
         cmocka_unit_test(test_remove_nothing),        cmocka_unit_test(test_remove_never_follows_links),
         cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),             cmocka_unit_test(test_homes),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }
