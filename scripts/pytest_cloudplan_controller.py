@@ -14,6 +14,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
 * a worker that is lost is replaced where that makes sense, and never where a node would be overloaded
   (pytest_cloudplan_losses.py); a run that ends before all tests were run is no success;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan_stderr.py);
+* what a worker tells is checked before xdist sees it (pytest_cloudplan_gate.py, pytest_cloudplan_stream.py);
 * what failed can be told by node (pytest_cloudplan_results.py);
 * a module that is broken or skipped counts once, not once for every worker (pytest_cloudplan_collect.py);
 * a test whose worker was lost is run again (pytest_cloudplan_reruns.py);
@@ -34,6 +35,7 @@ import pytest
 import pytest_cloudplan_completion
 from pytest_cloudplan_collect import Collect
 from pytest_cloudplan_coverage import Coverage
+from pytest_cloudplan_gate import Gates
 from pytest_cloudplan_gateways import (
     STATUS_UNAVAILABLE,
     Gateways,
@@ -178,10 +180,12 @@ class Controller:
         self.collect = Collect(config, self.results)
         config.pluginmanager.register(self.collect, "cloudplan-collect")
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
-        self.coverage = Coverage(config, _roots())
+        self.coverage = Coverage(config, _roots(), self.say)
         config.pluginmanager.register(self.coverage, "cloudplan-coverage")
         self.told = pytest_cloudplan_completion.Ledger(config, lambda worker: self.results.workers[worker.gateway.id].first)
         config.pluginmanager.register(self.told, "cloudplan-told")
+        self.gates = Gates(config, self.results, self.coverage.own_file, self.say)
+        config.pluginmanager.register(self.gates, "cloudplan-gates")
         self.gateways = None
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
@@ -226,7 +230,7 @@ class Controller:
         if hasattr(group, "makegateway"):
             self.gateways = Gateways(group, self.say, self.coverage.order)
             if hasattr(session, "_clone_node"):
-                losses = Losses(session, self.gateways, self.results, self.collect, self.say)
+                losses = Losses(session, self.gateways, self.results, self.collect, self.gates, self.say)
                 config.pluginmanager.register(losses, "cloudplan-losses")
             self.leave_out(self.gateways.start_all([spec for spec in specs if startable(spec)]), config, specs)
             self.gateways.planned = list(specs)
@@ -277,7 +281,8 @@ class Controller:
             self.unheard.discard(node.gateway.id)
             if not self.unheard:
                 reason = last_line(error)
-                pytest.exit("cloudplan: every worker ended before it was ready: " + reason, STATUS_UNAVAILABLE)
+                status = self.gates.status(STATUS_UNAVAILABLE)
+                pytest.exit("cloudplan: every worker ended before it was ready: " + reason, status)
 
     def what_is_missing(self):
         """Why the session that ends has not told of all tests, or None."""

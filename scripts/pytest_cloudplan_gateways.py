@@ -20,9 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import execnet
 import pytest
+from execnet.gateway import RInfo
 
 import pytest_cloudplan_worker
+from pytest_cloudplan_gate import Nonsense, interpreter_info
 from pytest_cloudplan_stderr import Stderr
+from pytest_cloudplan_stream import Streams
 
 STATUS_UNAVAILABLE = 69  # cloudplan's "no usable node"
 STARTS_AT_ONCE = 32
@@ -34,7 +37,10 @@ CONNECTION_LOST = "its connection is lost"
 TYPES = ("popen", "ssh", "socket", "vagrant_ssh")
 RUN_ID = os.environ.get("CLOUDPLAN_CONTROLLER", "")  # stays there: by it this machine's own processes are known as the run's
 FILES = os.environ.pop("CLOUDPLAN_FILES", None)  # the limit of open files that cloudplan was started with, if it has raised it
-MARK = "env CLOUDPLAN_RUN=%s " % RUN_ID
+# Where the login has closed its standard error, execnet would take that number for its own stream, and pytest's capture would
+# put a file in the stream's place.
+OPEN_STDERR = "sh -c '(: >&2) || exec 2>/dev/null; exec \"$@\"' sh "
+MARK = OPEN_STDERR + "env CLOUDPLAN_RUN=%s " % RUN_ID
 
 
 # What an xspec says
@@ -162,6 +168,16 @@ def plugin_source():
         return None
 
 
+def checked_answer(answer):
+    """(names of missing modules, what execnet's Gateway._rinfo() would tell) of what the worker's side has said."""
+    if not isinstance(answer, (list, tuple)) or len(answer) != 2 or not isinstance(answer[0], list):
+        raise StartError("its answer makes no sense")
+    try:
+        return [str(name) for name in answer[0]], interpreter_info(answer[1])
+    except Nonsense as error:
+        raise StartError("its answer makes no sense: %s" % error) from None
+
+
 # Read once: inspect's cache of lines is not made for many threads.
 WORKER_SOURCE = inspect.getsource(pytest_cloudplan_worker)
 
@@ -172,8 +188,11 @@ def prepare(gateway, plugin, coverage):
     channel = gateway.remote_exec(WORKER_SOURCE)
     channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin,
                   "coverage": coverage, "files": FILES if spec.popen and not spec.via else None})
-    missing = channel.receive()
+    missing, info = checked_answer(channel.receive())
     channel.waitclose()
+    if info:
+        # xdist and pytest-cov ask for it later, when nobody watches how long the answer takes.
+        gateway._cache_rinfo = RInfo(info)
     if missing:
         raise StartError("its Python (%s) has no module %s" % (python_of(spec), ", ".join(missing)))
 
@@ -199,6 +218,7 @@ class Gateways:
         self.prepared = set()  # ids
         self.connections = {}  # id(spec): execnet's IO, with the local process or the socket behind it
         self.stderr = Stderr()
+        self.streams = Streams()
         self.group_makegateway = group.makegateway
         group.makegateway = self.makegateway
         for name in "execnet.gateway_io", "execnet.gateway_socket":
@@ -215,6 +235,7 @@ class Gateways:
             if spec.ssh and "execmodel" in kwargs:
                 kwargs["execmodel"] = self.stderr.execmodel(kwargs["execmodel"], spec)
             io = create_io(spec, *args, **kwargs)
+            self.streams.add(io)
             self.connections[id(spec)] = io
             return io
 

@@ -9,6 +9,7 @@ A worker that fails in the same way each time would use up all restarts, or take
 * one that has collected other tests than there are (what tests have written was collected, too) would run others than meant;
 * an exception on the far side before it could run a test will be there the next time, too: it is left out at once;
 * without words ("Not properly terminated") it has a second try, COLLECTING_TRIES in all, as long as there are others;
+* one that has told nonsense (pytest_cloudplan_gate.py) would do so again: it is left out at once;
 * the same of one after the other that ends later, and no test finished in between: FRUITLESS_TRIES.
 
 The last one goes on: each test that is hit has a result after the second time, and there is xdist's limit of restarts.
@@ -20,6 +21,7 @@ from collections import Counter
 
 import pytest
 
+from pytest_cloudplan_gate import InternalError, Nonsense, PluginError
 from pytest_cloudplan_gateways import STATUS_UNAVAILABLE, StartError
 from pytest_cloudplan_results import last_line
 from pytest_cloudplan_scheduling import forget_collection, has_work_for_successor, mend, predecessors
@@ -28,13 +30,10 @@ COLLECTING_TRIES = 2
 FRUITLESS_TRIES = 4
 
 
-def no_worker_is_left(failure):
-    pytest.exit("cloudplan: no worker is left: %s" % failure, STATUS_UNAVAILABLE)
-
-
 class Losses:
-    def __init__(self, session, gateways, results, collect, say):
+    def __init__(self, session, gateways, results, collect, gates, say):
         self.session = session  # xdist's DSession
+        self.gates = gates
         self.gateways = gateways
         self.results = results
         self.collect = collect
@@ -91,7 +90,7 @@ class Losses:
             if self.replace_elsewhere(worker, failure, ended=node):
                 del self.waiting[0]
             elif not self.others(node):
-                no_worker_is_left(failure)
+                self.no_worker_is_left(failure)
 
     @pytest.hookimpl(hookwrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self):
@@ -104,12 +103,18 @@ class Losses:
         worker.channel.close()
         worker.gateway.exit()
 
+    def no_worker_is_left(self, failure):
+        pytest.exit("cloudplan: no worker is left: %s" % failure, self.gates.status(STATUS_UNAVAILABLE))
+
     def lineage(self, worker):
         return self.results.workers[worker.gateway.id]
 
     def judge(self, worker, error):
         if worker in self.refused:
             return StartError("has collected other tests than those before it")
+        if isinstance(error, Nonsense):
+            told = isinstance(error, (InternalError, PluginError))
+            return StartError(str(error) if told else "it tells what cannot be: %s" % error)
         collected = worker.gateway.id in self.collect.finished
         if not collected and not isinstance(error, str):
             return StartError("ended before it could run a test: " + last_line(error))
@@ -180,7 +185,7 @@ class Losses:
         if waits:
             scheduler.numnodes -= 1
         if not scheduler.numnodes or not (self.each or self.others(worker)):
-            no_worker_is_left(failure)
+            self.no_worker_is_left(failure)
         if waits:
             if self.each and len(scheduler.node2collection) >= scheduler.numnodes:
                 scheduler.collection_is_completed = True

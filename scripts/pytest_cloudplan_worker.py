@@ -2,7 +2,9 @@
 
 The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
 environment variables that the xspec sets, "plugin": the source of pytest_cloudplan.py or None, "coverage": names of
-pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or None}.  The answer is the list of the modules that a worker needs and that its Python does not have.
+pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or
+None}.  The answer is the list of the modules that a worker needs and that its Python does not have, and what execnet's
+Gateway._rinfo() would ask for.
 
 * Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
   interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
@@ -158,4 +160,5 @@ if __name__ == "__channelexec__":
         if order["plugin"]:
             add_plugin(order["plugin"])
         add_loader([PLUGIN] if order["plugin"] else [], measure(order["coverage"]) if order["coverage"] else [])
-    controller.send(missing)
+    controller.send((missing, {"executable": sys.executable, "version_info": tuple(sys.version_info)[:5],
+                               "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()}))

@@ -22,6 +22,8 @@ extern const char pytest_cloudplan_controller_py[];
 extern const size_t pytest_cloudplan_controller_py_len;
 extern const char pytest_cloudplan_coverage_py[];
 extern const size_t pytest_cloudplan_coverage_py_len;
+extern const char pytest_cloudplan_gate_py[];
+extern const size_t pytest_cloudplan_gate_py_len;
 extern const char pytest_cloudplan_gateways_py[];
 extern const size_t pytest_cloudplan_gateways_py_len;
 extern const char pytest_cloudplan_losses_py[];
@@ -38,6 +40,8 @@ extern const char pytest_cloudplan_ship_py[];
 extern const size_t pytest_cloudplan_ship_py_len;
 extern const char pytest_cloudplan_stderr_py[];
 extern const size_t pytest_cloudplan_stderr_py_len;
+extern const char pytest_cloudplan_stream_py[];
+extern const size_t pytest_cloudplan_stream_py_len;
 extern const char pytest_cloudplan_worker_py[];
 extern const size_t pytest_cloudplan_worker_py_len;
 

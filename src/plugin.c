@@ -22,6 +22,7 @@ int plugin_write(const char *rundir, struct error *err)
         {"pytest_cloudplan_completion.py", pytest_cloudplan_completion_py, pytest_cloudplan_completion_py_len},
         {"pytest_cloudplan_controller.py", pytest_cloudplan_controller_py, pytest_cloudplan_controller_py_len},
         {"pytest_cloudplan_coverage.py", pytest_cloudplan_coverage_py, pytest_cloudplan_coverage_py_len},
+        {"pytest_cloudplan_gate.py", pytest_cloudplan_gate_py, pytest_cloudplan_gate_py_len},
         {"pytest_cloudplan_gateways.py", pytest_cloudplan_gateways_py, pytest_cloudplan_gateways_py_len},
         {"pytest_cloudplan_losses.py", pytest_cloudplan_losses_py, pytest_cloudplan_losses_py_len},
         {"pytest_cloudplan_reruns.py", pytest_cloudplan_reruns_py, pytest_cloudplan_reruns_py_len},
@@ -30,6 +31,7 @@ int plugin_write(const char *rundir, struct error *err)
         {"pytest_cloudplan_settings.py", pytest_cloudplan_settings_py, pytest_cloudplan_settings_py_len},
         {"pytest_cloudplan_ship.py", pytest_cloudplan_ship_py, pytest_cloudplan_ship_py_len},
         {"pytest_cloudplan_stderr.py", pytest_cloudplan_stderr_py, pytest_cloudplan_stderr_py_len},
+        {"pytest_cloudplan_stream.py", pytest_cloudplan_stream_py, pytest_cloudplan_stream_py_len},
         {"pytest_cloudplan_worker.py", pytest_cloudplan_worker_py, pytest_cloudplan_worker_py_len},
     };
     char *dir = path_join(rundir, "plugin");

@@ -106,7 +106,7 @@ class Project:
         target, node = (f"{login}@h", f"{login}@h") if login else (f"ci@{name}", name)
         return f"ssh={target}//id={name}_{index}//node={node}//chdir={self.copy(name)}//python={python}//ssh_config=none"
 
-    def start(self, tx, *args, cwd=None, preexec_fn=None, **env):
+    def start(self, tx, *args, cwd=None, preexec_fn=None, output=subprocess.PIPE, **env):
         words = [word for spec in tx for word in ("--tx", spec)]
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environ.update(self.env)
@@ -119,8 +119,8 @@ class Project:
             env=environ,
             preexec_fn=preexec_fn,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             encoding="utf-8",
             errors="replace",
         )
