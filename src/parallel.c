@@ -102,7 +102,9 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     tell_line_length(params->rundir);
     if (write_list(params->rundir, commands, count, &list_bytes, err))
         goto out;
-    snprintf(jobs, sizeof jobs, "-j%zu", params->max_processes ? params->max_processes : count);
+    /* It makes ready for so many as it is told, whatever there is to do: a large number takes minutes, and all memory. */
+    bool fewer = params->max_processes && params->max_processes < count;
+    snprintf(jobs, sizeof jobs, "-j%zu", fewer ? params->max_processes : count);
     snprintf(home, sizeof home, "PARALLEL_HOME=%s", params->rundir);
     snprintf(tmp, sizeof tmp, "TMPDIR=%s", params->rundir); /* the user's may be one that we could not use */
     /* --plain, no PARALLEL and a home of its own: no profile of the user's changes what runs. */
