@@ -46,18 +46,21 @@ static int check_places(struct run *run, struct error *err)
     return rules ? 0 : -1;
 }
 
-/* The default one is a wish: where ssh here does not know it, as where it is built without it, OpenSSH has its own choice. */
-static int check_cipher(struct run *run, const char *checked, struct error *err)
+/* One that was asked for.  checked: the one that was looked at before. */
+static int check_cipher(const struct options *o, const char *checked, struct error *err)
 {
-    struct options *o = &run->options;
+    return o->cipher == checked || !strcmp(o->cipher, OPTIONS_CIPHER) ? 0 : cipher_check(o->cipher, err);
+}
+
+/* The default one is a wish: where ssh here is built without it, OpenSSH has its own choice. */
+static int check_default_cipher(struct options *o, struct error *err)
+{
     struct error why = ERROR_INIT;
-    if (strcmp(o->cipher, OPTIONS_CIPHER) != 0)
-        return o->cipher == checked ? 0 : cipher_check(o->cipher, err);
-    if (o->command >= COMMAND_SYNC && o->cipher != checked && cipher_check(o->cipher, &why)) {
-        if (why.status != STATUS_USAGE)
-            return error_set(err, why.status, "%s", why.text);
-        o->cipher = "";
-    }
+    if (strcmp(o->cipher, OPTIONS_CIPHER) || cipher_check(o->cipher, &why) == 0)
+        return 0;
+    if (why.status != STATUS_USAGE)
+        return error_set(err, why.status, "%s", why.text);
+    o->cipher = "";
     return 0;
 }
 
@@ -186,7 +189,7 @@ int stage_settle(struct run *run, struct error *err)
     const char *cipher = o->cipher;
     if (run->query && take_answer(run, err))
         return -1;
-    if ((run->query && find_project_again(run, &why)) || check_cipher(run, cipher, &why) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
+    if ((run->query && find_project_again(run, &why)) || check_cipher(o, cipher, &why) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
         check_places(run, &why))
         return blame(run, &why, err);
     if (run->dist && !strcmp(run->dist, "each"))
@@ -204,7 +207,7 @@ int stage_begin(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
     /* What is wrong here is found out before anything is started. */
-    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) || check_cipher(run, NULL, err))
+    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) || check_cipher(o, NULL, err))
         return -1;
     if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
         return stage_settle(run, err);
@@ -247,5 +250,7 @@ int stage_nodes(struct run *run, struct error *err)
                          "--format=sshlogin: no node is named; name some, such as --cloud-node=HOST, or : for this machine");
     if (run->list.count == 0 && node_list_add(&run->list, ":", err))
         return -1;
-    return run->options.command >= COMMAND_SYNC && stage_any_remote(run) ? sync_check_tools(err) : 0;
+    if (o->command < COMMAND_SYNC || !stage_any_remote(run))
+        return 0;
+    return sync_check_tools(err) || check_default_cipher(&run->options, err) ? -1 : 0;
 }
