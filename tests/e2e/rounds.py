@@ -145,7 +145,7 @@ class Run:
         argv = site.argv(command, *args, *engine, nodes=places)
         self.process = site.world.popen(["sh", "-c", f'exec "$@" >/home/ci/{self.log.name} 2>&1', "sh", *argv], cwd="/home/ci/project",
                                         env={"CLOUDPLAN_BEAT": site.beat})
-        self.argv, self.started = argv, time.monotonic()
+        self.argv, self.since = argv, 0  # seconds of the round: when it began, or went on at last
 
     @property
     def words(self):
@@ -297,9 +297,9 @@ class Round:
                 self.halted_for_good(run, halted[0])
         elif since is not None and now > since + PATIENCE_SECONDS * slow:
             self.end(run, "something is stopped for good")
-        elif self.watch and ("waiting for a change" in run.words or now > END_SECONDS * slow):
+        elif self.watch and ("waiting for a change" in run.words or now > run.since + END_SECONDS * slow):
             self.end(run, "watching")
-        elif now > END_SECONDS * slow:
+        elif now > run.since + END_SECONDS * slow:
             self.faults.append(f"has not ended within {now:.0f} s: {[p.words[:100] for p in processes(self.site)]}")
             self.end(run, "too late")
 
@@ -314,10 +314,10 @@ class Round:
             if left:
                 self.faults.append(f"{node.host}: six beats after cloudplan was stopped there still is {left}")
         event.stopped = None
-        run.told = time.monotonic()
         if self.outlives:
             run.hurt |= set(run.places)
             event.victim.signal("CONT")
+            run.since = time.monotonic() - self.began
             self.note("CONT to cloudplan, at last")
         else:
             self.note("KILL to cloudplan")
@@ -423,7 +423,7 @@ def new_world():
     return World(nodes=2, visible=[os.path.dirname(os.path.realpath(PROGRAM))])
 
 
-def play(seeds, done, *, plain_every=8, stop=lambda: False, say=print):
+def play(seeds, done, *, plain_every=8, stop=lambda: False, say=print, verbose=False):
     """Plays rounds in worlds of their own: one for many, and a new one after a fault.  done(seed, None or what was wrong)."""
     seeds, since = list(seeds), []
     while seeds and not stop():
@@ -432,7 +432,7 @@ def play(seeds, done, *, plain_every=8, stop=lambda: False, say=print):
             say(f"a plain run takes {site.slow * NOMINAL_SECONDS:.1f} s" if site.slow > 1 else "this machine is quick", f"beat {site.beat} s")
             while seeds and not stop() and not site.dirty:
                 seed = seeds.pop(0)
-                wrong = one(site, seed, say)
+                wrong = one(site, seed, say, verbose)
                 since.append(seed)
                 if wrong is None and (len(since) % plain_every == 0 or not seeds) and not site.dirty:
                     wrong = afterwards(site, since)
@@ -443,13 +443,15 @@ def play(seeds, done, *, plain_every=8, stop=lambda: False, say=print):
         since = []
 
 
-def one(site, seed, say):
+def one(site, seed, say, verbose):
     round = Round(site, seed)
     round.go()
     round.judge()
     say(f"seed {seed}: {'FAULT' if round.faults else 'ok'} in {time.monotonic() - round.began:.1f} s: {round.command}, "
         f"{', '.join(str(run.status) for run in round.runs)}; "
         + "; ".join(f"{event.name} {event.victim.kind}" for event in round.events if event.victim))
+    if verbose and not round.faults:
+        say(round.tell())
     return round.tell() if round.faults else None
 
 
@@ -461,15 +463,17 @@ def afterwards(site, seeds):
     return None
 
 
-def job(seeds, results, stop, verbose):
+def job(seeds, results, stop, options):
     def say(*words):
-        if verbose:
+        if not options.quiet:
             print(*words, flush=True)
 
+    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        play(seeds, lambda seed, wrong: results.put((seed, wrong)), stop=stop.is_set, say=say)
+        play(seeds, lambda seed, wrong: results.put((seed, wrong)), say=say, verbose=options.verbose,
+             stop=lambda: stop.is_set() or os.getppid() != parent)
         results.put((None, None))
     except BaseException:  # of the harness itself: told as one
         results.put((None, traceback.format_exc()))
@@ -482,6 +486,7 @@ def command_line(argv):
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play each seed so many times (1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="J", help="so many worlds at once (one for each processor)")
     parser.add_argument("--keep-going", action="store_true", help="do not end with the first fault")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell what happened in each round, and what was said")
     parser.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong, and the sum")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.jobs < 1 or options.repeat < 1:
@@ -498,7 +503,7 @@ def all_jobs(seeds, options):
     stop, results = multiprocessing.Event(), multiprocessing.Queue()
     count = min(options.jobs, len(seeds))
     began, cpu = time.monotonic(), os.times()
-    workers = [multiprocessing.Process(target=job, args=(seeds[at::count], results, stop, not options.quiet)) for at in range(count)]
+    workers = [multiprocessing.Process(target=job, args=(seeds[at::count], results, stop, options)) for at in range(count)]
     for worker in workers:
         worker.start()
     played, wrong, broken, left = 0, [], [], count
