@@ -243,6 +243,7 @@ char *rundir_tail(const char *path, size_t max, size_t *len)
             int failed = errno;
             free(text);
             text = NULL;
+            *len = 0;
             errno = failed;
         }
     }

@@ -17,8 +17,8 @@ char *rundir_create(struct error *err);
 void rundir_remove(const char *path);
 /* Writes a file of the directory (0600); 0, or -1 and *err STATUS_SYSTEM: then there is none of that name. */
 int rundir_write(const char *dir, const char *name, const char *text, size_t len, struct error *err);
-/* At most max bytes of a file's end, NUL-terminated, owned by the caller; NULL and errno: ENOENT
- * where there is none. */
+/* At most max bytes of a file's end, NUL-terminated, owned by the caller; NULL, with *len
+ * as it was or 0, and errno: ENOENT where there is none. */
 char *rundir_tail(const char *path, size_t max, size_t *len);
 /* "DIR/NAME", owned by the caller; NULL without memory. */
 char *path_join(const char *dir, const char *name);
