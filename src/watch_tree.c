@@ -268,7 +268,9 @@ static bool same(const struct item *a, const struct item *b)
 
 void snapshot_compare(const struct snapshot *old, const struct snapshot *new, bool sources_only, struct watch_seen *seen)
 {
-    const struct item *a = old->items, *a_end = a + old->count, *b = new->items, *b_end = b + new->count;
+    /* Without items there is no array, and no arithmetic on it. */
+    const struct item *a = old->items, *a_end = old->count ? a + old->count : a;
+    const struct item *b = new->items, *b_end = new->count ? b + new->count : b;
     while (a < a_end || b < b_end) {
         int order = a == a_end ? 1 : b == b_end ? -1 : by_path(a, b);
         const struct item *item = order <= 0 ? a : b;
