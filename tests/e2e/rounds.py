@@ -337,7 +337,7 @@ class Round:
             self.faults += said(run)
             if not any(run.hits for run in self.runs) and not run.signals and run.status not in (0, 1):
                 self.faults.append(f"nothing was done to it, and its status is {run.status}")
-            elif self.command == "run" and not (self.watch and run.status in (0, 1)):
+            elif self.command == "run":
                 self.faults += verdict(run, run.report, ran)
             elif self.command == "sync":
                 self.faults += copies(run, self.site.nodes)
