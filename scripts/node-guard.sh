@@ -247,6 +247,15 @@ guard_end() {
     done
 }
 
+# Ends the connection.  After six silent beats the other end may be there still, stopped, while its pytest goes on and starts
+# a worker anew for each that guard_end ends.
+guard_hang_up() {
+    [ "$CLOUDPLAN_SLOT" != none ] && [ -d /proc/self ] || return 0
+    guard_name=
+    read -r guard_name <"/proc/$PPID/comm"
+    case $guard_name in sshd*) kill "$PPID" ;; esac
+}
+
 # To be called in a subshell, whose processes can be ended, unlike the guard.
 guard_prepare() { # EGG...
     trap - HUP PIPE INT
@@ -341,6 +350,7 @@ guard_main() {
     guard_say "ok $guard_slot${guard_place:+ $guard_place}" >&3
     exec 3>&- 5<&-
     wait "$guard_reader"
+    [ $? -le 128 ] || guard_hang_up # it was killed, by guard_count or by another
     guard_end
     lease_drop
 }
