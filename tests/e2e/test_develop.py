@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudnodes import patience, wait_until
+from cloudnodes_chroot import out_of_chroot
 from conftest import SRC
 
 COPY = "/home/ci/pytest_ci_project"
@@ -261,6 +262,11 @@ chmod 711 "ve nv/bin/tool"
 """
 
 
+# With no other processes to be seen: a guard looks at all that there are when it ends.
+ALONE = [*out_of_chroot(), "unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+         "sh", "-c", '"$@"; exit $?', "sh"]
+
+
 class Shell:
     """A project here and a node's home, with a virtualenv whose name holds a blank; the sync is rsync's."""
 
@@ -285,7 +291,7 @@ class Shell:
         subprocess.run(["rsync", "-rlpt", "--delete", "--modify-window=-1", "--exclude=/.cloudplan",
                         "--exclude=/.cloudplan-develop", f"{self.project}/", f"{self.copy}/"], check=True)
 
-    def start(self, *eggs, sync=True):
+    def start(self, *eggs, sync=True, alone=True):
         self.copy.mkdir(exist_ok=True)
         (self.copy / ".cloudplan").touch()
         if sync:
@@ -296,7 +302,7 @@ class Shell:
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
         text += "set -- " + " ".join(map(shlex.quote, eggs)) + "\n"
         text += "".join((SRC / "scripts" / name).read_text() for name in ("node-lease.sh", "node-prepare.sh", "node-guard.sh"))
-        self.running = subprocess.Popen([*self.argv, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
+        self.running = subprocess.Popen([*(ALONE if alone else []), *self.argv, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
                                         env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere",
                                              "SSH_CONNECTION": f"of {os.getpid()} and no other"})
         self.running.stdin.write(text.encode())
@@ -483,7 +489,7 @@ def test_an_egg_that_leads_elsewhere(shell, tmp_path):
 
 def test_the_end_of_the_input_ends_pip(shell):
     (shell.home / "hang").touch()
-    shell.start("a b")
+    shell.start("a b", alone=False)
     shell.ask()
     wait_until((shell.home / "hangs").exists, what="pip to hang")
     assert shell.end() == 0
