@@ -8,6 +8,7 @@ import pytest
 
 from cloudnodes import World, patience, slowed, wait_until
 from cloudnodes_keeper import Keeper
+from cloudnodes_patience import SLOWNESS
 from conftest import PROGRAM, Site, clean
 
 PLAIN = {"test_one.py": "def test_one():\n    pass\n"}
@@ -278,7 +279,8 @@ def test_max_startups_is_lived_with(make_site, lines):
     result = site.run("probe", "--format=json", f"--cloud-probe-timeout={slowed(20)}", nodes=list(cluster.names))
     nodes = json.loads(result.stdout)["nodes"]
     ready = [n for n in nodes if n["state"] == "ready"]
-    assert len(ready) > 20, nodes
+    # Some seven without a second try.  There are seven tries, in which a slow machine has fewer logins done.
+    assert len(ready) > max(10, 20 / SLOWNESS), nodes
     assert all("closed" in n["reason"] for n in nodes if n not in ready)
 
 
