@@ -44,12 +44,12 @@ import cloudnodes_inside
 from cloudnodes_chroot import out_of_chroot, remedy
 from cloudnodes_machine import OWN_TREES, PATH, TOOLS, Machine, Namespace, make_keys, tool, under, wait_for_keys
 from cloudnodes_node import Cluster, Node
-from cloudnodes_patience import patience, slowed
+from cloudnodes_patience import patience, promised, slowed
 from cloudnodes_peers import Peer, Relay
 from cloudnodes_process import DEVNULL, PIPE, STDOUT, CloudnodesError, Process, Result, wait_until
 
 __all__ = ["World", "Machine", "Node", "Cluster", "Process", "Result", "Peer", "Relay", "CloudnodesError",
-           "wait_until", "patience", "slowed", "PIPE", "STDOUT", "DEVNULL"]
+           "wait_until", "patience", "promised", "slowed", "PIPE", "STDOUT", "DEVNULL"]
 
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 

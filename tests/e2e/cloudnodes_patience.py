@@ -2,6 +2,7 @@
 at most, and becomes here what this machine needs.
 
     patience(10)   a deadline for what is expected: it costs nothing where it is kept, so it is always a generous one
+    promised(20)   what the program promises, to be compared with what it took: twice as long on a quiet machine
     slowed(4)      a time that the program itself is given, such as --cloud-probe-timeout: it may be waited out, and is
                    what it says on a quiet machine
 
@@ -36,6 +37,10 @@ SLOWNESS = slowness(os.environ.get("CLOUDPLAN_TEST_SLOWNESS"))
 def patience(seconds):
     """At least five times as long: what else runs here may come and go."""
     return seconds * max(5, 2 * SLOWNESS)
+
+
+def promised(seconds):
+    return seconds * 2 * SLOWNESS
 
 
 def slowed(seconds):

@@ -5,6 +5,7 @@ CLOUDPLAN names the built program (make e2e sets it), CLOUDPLAN_SRC the source t
 import os
 import shutil
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -17,7 +18,7 @@ for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
 
 import cloudnodes_keeper  # noqa: E402
 import cloudnodes_patience  # noqa: E402
-from cloudnodes import World, slowed, wait_until  # noqa: E402
+from cloudnodes import World, promised, slowed, wait_until  # noqa: E402
 
 # Measured once: workers of pytest-xdist take over what was found here.
 os.environ.setdefault("CLOUDPLAN_TEST_SLOWNESS", f"{cloudnodes_patience.SLOWNESS:.1f}")
@@ -107,9 +108,11 @@ class Site:
 
     def assert_nothing_left(self):
         """No process of a run on any node or here, no socket, no temporary file."""
+        start = time.monotonic()
         for machine in [*self.nodes, self.world.controller]:
             wait_until(lambda m=machine: not m.processes(), timeout=15,
                        what=lambda m=machine: f"{m.host} to be empty: {m.processes()}")
+        assert time.monotonic() - start < promised(15)
         left = [p for folder in ("tmp", "run", "var/tmp", "dev/shm")
                 for p in (self.world.controller.root / folder).glob("cloudplan*")]
         assert [p for p in left if p.name != "cloudplan-leases" or list(p.iterdir())] == []

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cloudnodes import patience, slowed
+from cloudnodes import promised, slowed
 
 PLAIN = {"test_one.py": "import pytest\n@pytest.mark.parametrize('x', range(20))\ndef test_one(x):\n    pass\n"}
 
@@ -85,7 +85,7 @@ def outcome(three_nodes):
 def test_all_in_time(outcome):
     _, _, result = outcome
     assert result.returncode == 0 and "20 passed" in result.stdout, result
-    assert result.elapsed < patience(40)
+    assert result.elapsed < promised(40)
     assert "\033" not in result.stderr and "\007" not in result.stderr
 
 
@@ -154,4 +154,4 @@ def test_peers_that_are_no_sshd(make_site):
     for case, answer in zip(cases, answers):
         assert answer["state"] in ("offline", "failed", "refused") and answer["reason"], (case, answer)
     assert len(answers) == len(cases) and result.returncode == 69
-    assert result.elapsed < patience(6)
+    assert result.elapsed < promised(6)

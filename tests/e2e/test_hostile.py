@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cloudnodes import patience, slowed, wait_until
+from cloudnodes import promised, slowed, wait_until
 from cloudnodes_peers import Peer
 
 PLAIN = {"test_one.py": "import pytest\n@pytest.mark.parametrize('x', range(20))\ndef test_one(x):\n    pass\n"}
@@ -84,7 +84,7 @@ def test_answers(hostile):
     # What comes after the end is not waited for; what has come by then condemns the answer.
     assert answers["second answer"]["facts"] is None or answers["second answer"]["facts"]["cores"] == 4
     assert answers["largest"]["facts"]["cores"] == 65536
-    assert result.elapsed < patience(7)
+    assert result.elapsed < promised(7)
     assert_clean(result.stderr)
     shown = site.run("probe", nodes=[names["control characters"], names["separators"], names["long values"]])
     assert shown.returncode == 0
@@ -205,7 +205,7 @@ def test_closed_in_every_phase(three_nodes, cuts, openssh):
                 words += "|timed out"
             assert re.search(words, answer["reason"]), (cut.limits, answer)
     assert sum(answer["state"] != "ready" for answer in json.loads(result.stdout)["nodes"]) >= 8
-    assert result.elapsed < patience(7)
+    assert result.elapsed < promised(7)
 
 
 def test_closed_after_the_probe(three_nodes, cuts):
@@ -218,7 +218,7 @@ def test_closed_after_the_probe(three_nodes, cuts):
     assert result.returncode == 0 and "20 passed" in result.stdout, result
     for cut in (closed, half):
         assert re.search(rf"{cut.name} is left out \((offline|failed)\): .", result.stderr), (cut.limits, result.stderr)
-    assert result.elapsed < patience(20)
+    assert result.elapsed < promised(20)
     site.assert_nothing_left()
 
 
@@ -325,7 +325,7 @@ def test_planted_in_the_copy_s_place(site, kinds):
     after = [sorted(str(path) for path in node.home.rglob("*")) for node in site.nodes]
     for node in site.nodes:
         node.run(["rm", "-rf", "pytest_ci_project"])  # also when this fails: the next test's clean() would wait for a FIFO's writer
-    assert result.returncode == 69 and result.elapsed < patience(10), result
+    assert result.returncode == 69 and result.elapsed < promised(10), result
     for node in site.nodes[:len(kinds)]:
         assert re.search(rf"{node.name} is left out \(unfit\): pytest_ci_project exists there and was not made by cloudplan", result.stderr), (
             result.stderr)
@@ -451,7 +451,7 @@ def test_no_command_can_be_run(site, line, words):
     site.write(PLAIN)
     (site.world.home / ".ssh/config").write_text(f"Host *\n  {line}\n")
     result = site.run("run", nodes=site.nodes[:1])
-    assert result.returncode == 69 and words in result.stderr and result.elapsed < patience(5), result
+    assert result.returncode == 69 and words in result.stderr and result.elapsed < promised(5), result
 
 
 # What they print
@@ -519,7 +519,7 @@ def test_tools_there_that_are_fakes(site):
     assert re.search(rf"{first.name} is left out \(failed\): sync failed", result.stderr), result.stderr
     assert re.search(rf"{second.name}_0 did not start: ", result.stdout + result.stderr), result
     assert_clean(result.stderr)
-    assert result.elapsed < patience(30)
+    assert result.elapsed < promised(30)
 
 
 # Names from outside

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cloudnodes import patience, wait_until
+from cloudnodes import promised, wait_until
 from conftest import PROGRAM
 
 WITHIN = 20  # seconds until all is gone, on a quiet machine
@@ -48,7 +48,7 @@ def finish(site, running):
     site.assert_nothing_left()
     for node in site.nodes:
         assert not list((node.root / "tmp/cloudplan-leases").glob("[0-9a-z]*"))
-    assert time.monotonic() - at < patience(WITHIN)
+    assert time.monotonic() - at < promised(WITHIN)
     return out, err
 
 

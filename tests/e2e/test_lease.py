@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from cloudnodes import patience, slowed, wait_until
+from cloudnodes import patience, promised, slowed, wait_until
 from conftest import failed
 
 # Goes on until ~/go is there, and shows meanwhile that it runs: ~/running-NAME-WORKER.
@@ -121,7 +121,7 @@ def test_wait(site, node):
 
 def test_no_wait_for_what_will_not_change(site, node):
     result = site.run("plan", "--cloud-wait=1h", "--cloud-min-processes=5", nodes=[node])
-    assert result.returncode == 75 and result.elapsed < patience(10)
+    assert result.returncode == 75 and result.elapsed < promised(10)
 
 
 def test_no_lease(site, node):

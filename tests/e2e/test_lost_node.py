@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from cloudnodes import patience, wait_until
+from cloudnodes import promised, wait_until
 
 TESTS = 40
 SUITE = {"test_some.py": f"""\
@@ -124,7 +124,7 @@ def test_all_nodes_lost(make_site):
     out, err = site.finish(running, timeout=120)
     assert running.returncode == 69, (out, err)
     assert "no worker is left" in out + err and "INTERNALERROR" not in out
-    assert time.monotonic() - at < patience(2 * KNOWN_WITHIN)
+    assert time.monotonic() - at < promised(2 * KNOWN_WITHIN)
     for node in site.nodes:
         node.up()
     site.assert_nothing_left()

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from plugin_project import Project
+from plugin_project import DEADLINE, Project
 
 MODES = ["load", "loadscope", "loadfile", "loadgroup"]
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cloudnodes import World, patience, slowed, wait_until
+from cloudnodes import World, promised, slowed, wait_until
 from cloudnodes_keeper import Keeper
 from cloudnodes_patience import SLOWNESS
 from conftest import PROGRAM, Site, clean
@@ -135,7 +135,7 @@ def one_bad(site, bad, timeout=3):
         if node is not bad:
             assert nodes[node.name]["state"] == "ready", nodes
     assert result.returncode == 0
-    assert elapsed < patience(timeout + 3)
+    assert elapsed < promised(timeout + 3)
     assert f"cloudplan: {name} is left out ({nodes[name]['state']}): {nodes[name]['reason']}" in result.stderr
     return nodes[name]["state"], nodes[name]["reason"]
 

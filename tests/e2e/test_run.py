@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from cloudnodes import patience, slowed, wait_until
+from cloudnodes import promised, slowed, wait_until
 
 # A small suite with every outcome, relative files, a conftest, and a record of where each test ran.
 SUITE = {
@@ -245,7 +245,7 @@ def test_bad_nodes_of_every_kind_do_not_stop_the_others(make_site):
                                (full, "failed", "No space left on device"), (chatty, "failed", "must be quiet")):
         assert re.search(rf"^cloudplan: {re.escape(node.name)} is left out \({state}\): .*{words}", result.stderr, re.M), (
             node.host, result.stderr)
-    assert result.elapsed < patience(30)
+    assert result.elapsed < promised(30)
     down.up()
     site.nodes = [*site.world.nodes]
     site.assert_nothing_left()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cloudnodes import patience, slowed
+from cloudnodes import promised, slowed
 from test_bounded import FORCED
 from test_hostile import PLAIN, Cut
 
@@ -80,7 +80,7 @@ def outcome(three_nodes):
 def test_the_others_run_in_time(outcome):
     result, _ = outcome
     assert result.returncode == 0 and "20 passed" in result.stdout, result
-    assert result.elapsed < patience(SECONDS)
+    assert result.elapsed < promised(SECONDS)
 
 
 @pytest.mark.parametrize("count", BYTES)
