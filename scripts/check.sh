@@ -132,7 +132,7 @@ start_busy_loops() {
 # While pytest runs: how far it is, from its log. In place on a terminal, else a line for each tenth, or for a minute in which
 # anything has changed.
 progress() { # LOG
-    trap 'kill "$sleeping"; exit' TERM
+    trap 'kill "$sleeping" 2>/dev/null; exit' TERM
     tenth=0 last='' at=0
     while :; do
         sleep 2 &

@@ -1,12 +1,14 @@
 """The harness: a test that fails spoils no other; deadlines come from one place; names are short."""
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import cloudnodes_patience
 from cloudnodes import patience, wait_until
+from conftest import SRC
 
 HERE = Path(__file__).resolve().parent
 
@@ -78,3 +80,43 @@ def test_a_wait_that_is_in_vain_says_what_is_in_the_way():
         assert str(error).endswith("s in vain for this, after more than one look: True"), error
     else:
         raise AssertionError("it has not waited")
+
+
+# scripts/check.sh: its functions, before it runs anything.
+
+LOG = "gw0 I / gw1 I\ngw0 [40] / gw1 [40]\n\nscheduling tests via LoadFileScheduling\n\ntest_a.py::test_x \n"
+DONE = "[gw0] [ 10%] {} test_a.py::test_x[{}] \n"
+
+
+def check_sh(commands, *, cwd):
+    functions, _, _ = (SRC / "scripts/check.sh").read_text().partition("\nestimate\n")
+    assert "progress()" in functions
+    return subprocess.Popen(["sh", "-c", functions + "\n" + commands, SRC / "scripts/check.sh"], cwd=cwd, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, text=True)
+
+
+def alive(pid):
+    return os.path.exists(f"/proc/{pid}") and " Z " not in read(Path(f"/proc/{pid}/stat")).decode("latin-1")
+
+
+def test_check_says_how_long_it_takes_and_how_far_it_is(tmp_path):
+    (tmp_path / "log").write_text(LOG)
+    with check_sh(f'estimate; progress "{tmp_path}/log" & watcher=$!; wait', cwd=tmp_path) as process:
+        assert re.fullmatch(r"about \d+ minutes: \d+ processors, \d+\.\d ms for a process\n", process.stdout.readline())
+        assert process.stdout.readline() == "e2e: 0 of 40, 0 failed\n"
+        with open(tmp_path / "log", "a", encoding="ascii") as log:
+            log.writelines(DONE.format(what, number) for number, what in enumerate(["PASSED", "FAILED", "SKIPPED", "ERROR"]))
+        assert process.stdout.readline() == "e2e: 4 of 40, 2 failed\n"
+        process.terminate()
+        assert process.wait(patience(10)) == 1
+
+
+def test_busy_loops_end_with_check(tmp_path):
+    for commands, number in (("exit 3", None), ("wait", signal.SIGTERM), ("wait", signal.SIGKILL)):
+        with check_sh(f"jobs=1; BUSY_LOOPS=2; start_busy_loops; echo $busy; {commands}", cwd=tmp_path) as process:
+            pids = process.stdout.readline().split()
+            assert len(pids) == 2
+            if number:
+                process.send_signal(number)
+            assert process.wait(patience(10)) == {None: 3, signal.SIGTERM: 1, signal.SIGKILL: -9}[number]
+        wait_until(lambda: not [pid for pid in pids if alive(pid)], 10, "the loops to end")
