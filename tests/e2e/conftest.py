@@ -3,6 +3,7 @@
 CLOUDPLAN names the built program (make e2e sets it), CLOUDPLAN_SRC the source tree.
 """
 import os
+import re
 import shutil
 import sys
 import time
@@ -89,10 +90,14 @@ class Site:
 
     def argv(self, *args, nodes=None):
         chosen = self.nodes if nodes is None else nodes
-        if cloudnodes_patience.SLOWNESS > 1 and args[0] in ("plan", "probe", "sync", "run") and not any(
-                str(word).startswith("--cloud-probe-timeout") for word in args):
+        if cloudnodes_patience.SLOWNESS > 1 and args[0] in ("plan", "probe", "sync", "run") and not self._says_probe_timeout(args):
             args = (args[0], f"--cloud-probe-timeout={slowed(PROBE_SECONDS)}", *args[1:])
         return [PROGRAM, *args[:1], *(f"--cloud-node={n if isinstance(n, str) else n.name}" for n in chosen), *args[1:]]
+
+    def _says_probe_timeout(self, args):
+        files = [self.project / name for name in ("pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml")]
+        return any(str(word).startswith("--cloud-probe-timeout") for word in args) or any(
+            re.search("cloud.probe.timeout", file.read_text(errors="replace")) for file in files if file.is_file())
 
     def run(self, *args, nodes=None, cwd=PROJECT, **options):
         """cloudplan COMMAND ARGS... on these nodes (the world's by default)."""
