@@ -56,6 +56,24 @@ OWN_WORDS = {"--" + name: kind for name, kind in KINDS.items()}
 OWN_WORDS.update(("--" + name, LIST) for name, _, _ in RSYNC_OPTIONS)
 OWN_MODULES = ("pytest_cloudplan", "pytest_cloudplan_controller")
 
+# pytest's options, by the name of their value, that show something and run no test: none of them takes a node.
+SHOWS = {
+    "help": "--help",
+    "version": "--version",
+    "markers": "--markers",
+    "cacheshow": "--cache-show",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "collectonly": "--collect-only",
+    "setuponly": "--setup-only",
+    "setupplan": "--setup-plan",
+}
+
+
+def shown(option):
+    """The first of these that is asked for, or None."""
+    return next((word for name, word in SHOWS.items() if getattr(option, name, None)), None)
+
 
 def ini_name(name):
     return "cloud_develop_eggs" if name == "cloud-develop-egg" else name.replace("-", "_")
@@ -73,6 +91,7 @@ def _leave(name, separator, own):
 # Child processes (popen workers, tests that run pytest or cloudplan) are not to see what was meant for this one.
 ENGINE = bool(os.environ.pop("CLOUDPLAN_ENGINE", ""))
 SETTINGS = os.environ.pop("CLOUDPLAN_SETTINGS", "")
+DIST = os.environ.pop("CLOUDPLAN_DIST", "")  # cloudplan's own --dist
 TX = [word for word in os.environ.pop("CLOUDPLAN_TX", "").split("\x1f") if word]  # cloudplan's own --tx
 SHIP = {name: os.environ.pop("CLOUDPLAN_SHIP" + name, "") for name in ("", "_FORCE", "_PLUGINS")}
 if ENGINE:
@@ -128,8 +147,21 @@ def _refuse_pytest_cloud(parser, pluginmanager):
         )
 
 
+def _load_xdist(pluginmanager):
+    """With PYTEST_DISABLE_PLUGIN_AUTOLOAD pytest loads no plugin that is not named, and cloudplan cannot do without this one;
+    here and, since this module is there as well, on workers."""
+    if pluginmanager.hasplugin("xdist") or pluginmanager.is_blocked("xdist"):
+        return
+    try:
+        pluginmanager.import_plugin("xdist", consider_entry_points=True)
+    except (AttributeError, ImportError, TypeError):
+        pass  # missing or broken: cloudplan says so
+
+
 def pytest_addoption(parser, pluginmanager):
     _refuse_pytest_cloud(parser, pluginmanager)
+    if ENGINE:
+        _load_xdist(pluginmanager)
     group = parser.getgroup("cloudplan", "tests on other machines (cloudplan)")
     for name, kind, metavar, text in OPTIONS:
         more = {"nargs": 0} if kind == FLAG else {"metavar": metavar}
@@ -157,12 +189,11 @@ def _add_rsync_options(parser):
 
 def _stays_here(option):
     """Whether this pytest is not the one that runs tests, or runs them for cloudplan."""
-    shows = ("help", "version", "collectonly", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
     return (
         ENGINE
         or "PYTEST_XDIST_WORKER" in os.environ  # also a child of one: nodes do not ask nodes in their turn
         or not getattr(option, "cloudplan_typed", None)
-        or any(getattr(option, name, None) for name in shows)
+        or shown(option)
     )
 
 

@@ -214,7 +214,11 @@ class Controller:
                 if not spec.popen:
                     there = node_args(words, has_copy(spec))
                     spec.env.setdefault("PYTEST_ADDOPTS", " ".join(map(shlex.quote, there)))
+        # Plugins that are not loaded here are not to be loaded there either.
+        autoload = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
         for spec in specs:
+            if autoload and not spec.popen:
+                spec.env.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", autoload)
             mark(spec)
         self.start(config, specs)
         self.unheard = {spec.id for spec in specs}

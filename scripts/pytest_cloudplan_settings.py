@@ -14,8 +14,8 @@ import sys
 import pytest
 
 import pytest_cloudplan_ship
-from pytest_cloudplan import (FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, TX,
-                              ini_name, metadata_module)
+from pytest_cloudplan import (DIST, FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, TX,
+                              ini_name, metadata_module, shown)
 from pytest_cloudplan_ship import Refused, requirement_name
 
 NODE_OPTIONS = {"cloud-node", "cloud-nodes", "cloud-nodes-from"}
@@ -107,7 +107,8 @@ class Answer:
             ],
             "args": [_plain(word) for word in words],
             "options_only": self.options_only(words),
-            "dist": "load" if getattr(self.option, "distload", False) else self.option.dist,
+            "dist": self.dist(),
+            "here": self.runs_here(),
             "modules": self.modules(options),
         }
         named = SHIP["_PLUGINS"].split() or [value for name, value, _ in options if name == "cloud-ship-plugin"]
@@ -188,14 +189,34 @@ class Answer:
             for near in difflib.get_close_matches(key, keys, 1):
                 self.notes.append("%s: %s: unknown; is it %s?" % (self.ini_place, key, near))
 
+    @staticmethod
+    def dist_of(option):
+        return "load" if getattr(option, "distload", False) else option.dist
+
+    def dist(self):
+        """--dist=no counts where it was typed.  In addopts it is pytest-xdist's own default, over which nodes win that are
+        named, as -n does."""
+        dist = self.dist_of(self.option)
+        return None if dist == "no" and self.dist_of(self.parse(self.typed_words)[0]) != "no" else dist
+
+    def runs_here(self):
+        """What pytest was asked for that takes no node, as its user would name it, or None."""
+        typed = self.dist_of(self.parse(self.typed_words)[0]) or DIST
+        return shown(self.option) or ("--dist=no" if typed == "no" else None)
+
     def look_for_what_cannot_be(self):
         """pytest would say so when all nodes have a copy, or not at all."""
+        for name in OWN_MODULES + ("xdist",):
+            if self.config.pluginmanager.is_blocked(name):
+                needed = "pytest-xdist, which deals out the tests" if name == "xdist" else "its plugin"
+                raise Refused("-p no:%s: cloudplan needs %s; leave this out" % (name, needed), STATUS_USAGE)
         if getattr(self.option, "looponfail", False):
             raise Refused("-f (--looponfail): runs tests on this machine alone, and never ends; cloudplan's is --watch",
                           STATUS_USAGE)
-        if getattr(self.option, "usepdb", False) and self.option.dist != "no":
-            raise Refused("--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan",
-                          STATUS_USAGE)
+        for name, word in (("usepdb", "--pdb"), ("trace", "--trace")):
+            if getattr(self.option, name, False) and not self.runs_here():
+                raise Refused("%s: a test on a node cannot be debugged from here; leave it out, or add --dist=no, which runs all "
+                              "tests here" % word, STATUS_USAGE)
 
     def look_at_tx(self, options):
         """execnet would complain only when all nodes have a copy."""

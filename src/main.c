@@ -11,8 +11,10 @@
 static int stages(struct run *run, int *status, struct error *err)
 {
     enum command command = run->options.command;
-    if (stage_begin(run, err) || stage_nodes(run, err) || stage_probe(run, err))
+    if (stage_begin(run, err) || stage_nodes(run, err) || (!run->here && stage_probe(run, err)))
         return -1;
+    if (run->here)
+        return stage_here(run, err) || stage_engine(run, status, err) ? -1 : 0;
     int planned = stage_plan(run, err);
     if (planned == 0 && command >= COMMAND_SYNC)
         planned = stage_open(run, err) || stage_copy(run, err) ? -1 : 0;

@@ -103,31 +103,39 @@ static char *assign_words(const char *name, const char *const *words, char separ
 
 static int start(struct settings_query *q, const struct settings_params *params, struct error *err)
 {
-    char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, **env = NULL;
+    char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, *dist = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
     size_t count = 0;
     while (params->args[count])
         count++;
-    argv = calloc(count + 4, sizeof *argv);
+    argv = calloc(count + 6, sizeof *argv);
     plugins = assign_words("CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins, ' ');
     tx = assign_words("CLOUDPLAN_TX", params->tx, '\x1f');
     if (asprintf(&file, "CLOUDPLAN_SETTINGS=%s", q->file) < 0)
         file = NULL;
     if (asprintf(&site, "CLOUDPLAN_SHIP=%s", q->site) < 0)
         site = NULL;
-    if (!argv || !plugins || !tx || !file || !site) {
+    if (asprintf(&dist, "CLOUDPLAN_DIST=%s", params->dist ? params->dist : "") < 0)
+        dist = NULL;
+    if (!argv || !plugins || !tx || !dist || !file || !site) {
         error_errno(err, "settings");
         goto out;
     }
-    const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, tx, NULL};
+    const char *more[] = {file, site, params->ship ? "CLOUDPLAN_SHIP_FORCE=1" : "CLOUDPLAN_SHIP_FORCE=", plugins, tx, dist,
+                          NULL};
     if (!(env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan", more, err)))
         goto out;
     argv[0] = params->python;
     argv[1] = "-m";
     argv[2] = "pytest";
+    size_t n = 3;
+    if (count == 1) { /* pytest 9 loads no plugin where --version is the only word; the plugin takes these out again */
+        argv[n++] = "-p";
+        argv[n++] = "pytest_cloudplan";
+    }
     for (size_t i = 0; i < count; i++)
-        argv[3 + i] = params->args[i];
+        argv[n++] = params->args[i];
     const struct child_spec spec = {.argv = argv,
                                     .env = (const char *const *)env,
                                     .in = CHILD_NULL,
@@ -140,6 +148,7 @@ out:
     free(argv);
     free(plugins);
     free(tx);
+    free(dist);
     free(file);
     free(site);
     return result;
@@ -150,7 +159,8 @@ static int refuse_blocking(char *const *args, struct error *err)
 {
     for (; *args; args++) {
         const char *name = strncmp(*args, "-p", 2) ? NULL : (*args)[2] ? *args + 2 : args[1];
-        if (name && (!strcmp(name, "no:pytest_cloudplan") || !strcmp(name, "no:cloudplan")))
+        if (name && (!strcmp(name, "no:pytest_cloudplan") || !strcmp(name, "no:cloudplan") ||
+                     !strcmp(name, "no:pytest_cloudplan_controller")))
             return error_set(err, STATUS_USAGE, "-p %s: cloudplan needs its plugin; leave this out", name);
     }
     return 0;
@@ -191,7 +201,7 @@ bool settings_answered(struct settings_query *q)
 }
 
 /* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins with "ERROR: " or holds
- * "Error: ", else the last that is not empty. */
+ * "Error: ", else the last that is not empty; NULL where all are. */
 static const char *reason(char *words)
 {
     const char *last = NULL, *best = NULL;
@@ -211,7 +221,7 @@ static const char *reason(char *words)
         else if (strstr(line, "Error: "))
             best = line;
     }
-    return best ? best : last ? last : "it said nothing";
+    return best ? best : last;
 }
 
 /* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of: Python says none of these of
@@ -232,6 +242,8 @@ static void no_answer(struct settings_query *q, struct error *err)
         return;
     }
     const char *why = reason(q->words);
+    if (!why)
+        why = status ? "it said nothing" : "it ended with status 0 and said nothing: os._exit or sys.exit in a conftest.py or a plugin?";
     if (status == STATUS_SYSTEM || is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
         error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s%s", why,
                   strstr(why, strerror(EFBIG)) ? ERROR_FILE_LIMIT : "");
@@ -395,7 +407,8 @@ int settings_parse(struct settings *s, void **document, const char *text, size_t
     if (get_text(versions, "pytest", &s->pytest, err) || get_text(versions, "xdist", &s->xdist, err) ||
         get_text(versions, "execnet", &s->execnet, err) || get_options(s, root, err) || get_texts(root, "args", &s->args, err) ||
         get_texts(root, "options_only", &s->options_only, err) || get_texts(root, "notes", &s->notes, err) ||
-        get_texts(root, "ship", &s->shipped, err) || get_text(root, "dist", &s->dist, err))
+        get_texts(root, "ship", &s->shipped, err) || get_text(root, "dist", &s->dist, err) ||
+        get_text(root, "here", &s->here, err))
         return -1;
     return s->args ? get_modules(s, root, err) : malformed("args", err);
 }

@@ -28,6 +28,7 @@ struct settings {
     char **args;          /* pytest's arguments without ours, NULL-terminated */
     char **options_only;  /* those without positional ones; NULL: cannot be told */
     const char *dist;     /* NULL: pytest's arguments say nothing */
+    const char *here;     /* "--collect-only", "--dist=no": what takes no node; NULL: pytest needs nodes */
     const char *modules;  /* what a worker must be able to import, separated by blanks */
     char **notes;         /* lines for the user */
     char **shipped;       /* "pytest 7.2.1": what was assembled to be copied along */
@@ -40,6 +41,7 @@ struct settings_params {
     char *const *args;   /* as typed */
     bool ship;           /* --cloud-ship-pytest was given to us */
     const char *const *ship_plugins; /* NULL-terminated */
+    const char *dist;      /* --dist as it was given to us; NULL: it was not */
     const char *const *tx; /* likewise; NULL: none: what pytest's arguments hold is checked together with these */
 };
 

@@ -140,28 +140,40 @@ static int transfer(struct run *run, struct error *err)
     return 0;
 }
 
+static int watch(struct run *run, struct error *err)
+{
+    struct sync_params params = stage_what_to_copy(run);
+    params.site = NULL; /* is as it is */
+    if (rsync_places_find(&run->watched, &params, err))
+        return -1;
+    const struct watch_tree tree = {
+        .root = run->project.root,
+        .ignores = run->options.rsyncignores,
+        .dirs = run->watched.dirs,
+        .part = !run->watched.whole,
+    };
+    run->watch = watch_create(&tree, err);
+    if (!run->watch || watch_begin_run(run->watch, err))
+        return -1;
+    if (watch_polls(run->watch))
+        report_note(run->report, "looking for changes every 2 s: %s", watch_polls(run->watch));
+    return 0;
+}
+
 int stage_copy(struct run *run, struct error *err)
 {
-    if (stage_rundir(run, err))
-        return -1;
-    if (run->options.watch) {
-        struct sync_params params = stage_what_to_copy(run);
-        params.site = NULL; /* is as it is */
-        if (rsync_places_find(&run->watched, &params, err))
-            return -1;
-        const struct watch_tree tree = {
-            .root = run->project.root,
-            .ignores = run->options.rsyncignores,
-            .dirs = run->watched.dirs,
-            .part = !run->watched.whole,
-        };
-        run->watch = watch_create(&tree, err);
-        if (!run->watch || watch_begin_run(run->watch, err))
-            return -1;
-        if (watch_polls(run->watch))
-            report_note(run->report, "looking for changes every 2 s: %s", watch_polls(run->watch));
-    }
-    return transfer(run, err);
+    return stage_rundir(run, err) || (run->options.watch && watch(run, err)) ? -1 : transfer(run, err);
+}
+
+int stage_here(struct run *run, struct error *err)
+{
+    if (run->options.source_count)
+        report_note(run->report, "%s: pytest runs on this machine alone, and no node is used", run->here);
+    node_list_clear(&run->list);
+    run->tx = calloc(1, sizeof *run->tx);
+    if (!run->tx)
+        return error_errno(err, "engine");
+    return run->options.watch ? watch(run, err) : 0;
 }
 
 /* --- report --- */
@@ -240,7 +252,7 @@ static int wait_for_change(struct run *run, size_t failed, struct error *err)
     if (result <= 0)
         return result;
     report_note(run->report, "%s has changed", changed);
-    if (watch_begin_run(run->watch, err) || transfer(run, err) || specify(run, err))
+    if (watch_begin_run(run->watch, err) || (!run->here && (transfer(run, err) || specify(run, err))))
         return -1;
     report_dropped(run->report, &run->list);
     return 1;

@@ -30,6 +30,7 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct settings_query *query;    /* NULL: pytest need not be asked */
     const struct settings *settings; /* its answer, borrowed; NULL: none yet */
     bool settled;                    /* the options are final */
+    const char *here;                /* once they are: what takes no node, such as "--collect-only"; NULL: nodes are needed */
     const char *dist;                /* how tests will be dealt out; NULL: the engine's default */
     char **eggs;                     /* relative to the root, NULL-terminated */
     const char *site;                /* what is shipped; NULL: nothing */
@@ -47,7 +48,8 @@ struct run { /* everything is owned; RUN_INIT to begin with */
 
 /* Finds the project and the nodes that were named, and begins to ask pytest what its configuration says. */
 int stage_begin(struct run *run, struct error *err);
-/* Nodes that were named nowhere else come from pytest's answer; are the tools there that they take? */
+/* Nodes that were named nowhere else come from pytest's answer; are the tools there that they take?  Nothing where
+ * run->here is known already. */
 int stage_nodes(struct run *run, struct error *err);
 /* Asks all nodes; pytest's answer has been taken into account then. */
 int stage_probe(struct run *run, struct error *err);
@@ -63,6 +65,8 @@ int stage_copy(struct run *run, struct error *err);
 /* The plan as text: results on stdout, or for run on stderr.  planned: the command has got what it asked for; if not, there are no
  * logins: whoever hands them on may not see the status. */
 int stage_report(struct run *run, bool planned, struct error *err);
+/* In the place of the stages from the plan to the report, where run->here says that the engine takes no node. */
+int stage_here(struct run *run, struct error *err);
 /* Runs the engine, with --watch again and again.  *status is its exit status. */
 int stage_engine(struct run *run, int *status, struct error *err);
 /* Once, when all that can be known of the options is known: waits for pytest's answer. */

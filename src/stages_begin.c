@@ -118,6 +118,7 @@ static int take_answer(struct run *run, struct error *err)
         if (options_apply(o, s->options[i].name, s->options[i].value, s->options[i].origin, err))
             return -1;
     run->dist = s->dist && (!o->dist || args_say_dist(s->args)) ? s->dist : o->dist;
+    run->here = o->command == COMMAND_RUN ? s->here : NULL;
     return 0;
 }
 
@@ -220,6 +221,7 @@ int stage_begin(struct run *run, struct error *err)
         .args = o->engine_args,
         .ship = o->ship_pytest,
         .ship_plugins = o->ship_plugins,
+        .dist = o->dist,
         .tx = o->tx,
     };
     run->query = settings_ask(&params, err);
@@ -239,10 +241,32 @@ static int name_configured(struct run *run, struct error *err)
     return error_set(err, why.status, "%s%s%s", origin, *origin ? ": " : "", why.text);
 }
 
+/* Whether pytest's answer will be that no node is needed, as far as a look at the words tells: then it is waited for before any node
+ * is connected to.  Where it comes as a surprise, out of an ini file, nodes have been asked in vain. */
+static bool may_need_no_node(const struct options *o)
+{
+    static const char *const words[] = {"--help",       "-h",           "--version",    "-V", "--markers", "--cache-show", "--fixtures",
+                                        "--funcargs",   "--fixtures-per-test", "--collect-only", "--co",  "--setup-only",
+                                        "--setup-plan", "--dist"};
+    bool may = o->command == COMMAND_RUN && o->dist && !strcmp(o->dist, "no");
+    for (char *const *arg = o->engine_args; o->command == COMMAND_RUN && *arg; arg++)
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            size_t len = strlen(words[i]);
+            may = may || (!strncmp(*arg, words[i], len) && ((*arg)[len] == '\0' || (*arg)[len] == '='));
+        }
+    return may;
+}
+
 int stage_nodes(struct run *run, struct error *err)
 {
+    if (!run->settled && may_need_no_node(&run->options) && stage_settle(run, err))
+        return -1;
     /* Nodes that were not named here may be in an ini file. */
-    if (run->list.count == 0 && ((!run->settled && stage_settle(run, err)) || name_configured(run, err)))
+    if (run->list.count == 0 && !run->settled && stage_settle(run, err))
+        return -1;
+    if (run->here)
+        return 0;
+    if (run->list.count == 0 && name_configured(run, err))
         return -1;
     const struct options *o = &run->options;
     if (run->list.count == 0 && o->command != COMMAND_RUN && o->format == FORMAT_SSHLOGIN)

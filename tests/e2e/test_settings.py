@@ -146,14 +146,48 @@ def test_what_pytest_refuses_it_says_itself(project, files, args, said):
 
 @pytest.mark.parametrize("words, text", [
     (["-f"], "-f (--looponfail): runs tests on this machine alone, and never ends; cloudplan's is --watch"),
-    (["--pdb"], "--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan"),
-    (["--dist=load", "--pdb"], "--pdb: a test on a node cannot be debugged from here; leave it out, or run pytest without cloudplan"),
+    (["--pdb"], "--pdb: a test on a node cannot be debugged from here; leave it out, or add --dist=no, which runs all tests here"),
+    (["--dist=load", "--trace"],
+     "--trace: a test on a node cannot be debugged from here; leave it out, or add --dist=no, which runs all tests here"),
+    (["-p", "no:xdist"], "-p no:xdist: cloudplan needs pytest-xdist, which deals out the tests; leave this out"),
+    (["-p", "no:cloudplan_controller"], "-p no:pytest_cloudplan_controller: cloudplan needs its plugin; leave this out"),
 ])
 def test_what_cannot_be_on_nodes(project, words, text):
     assert project.refused(*words) == (64, text)
     project.write("pytest.ini", "[pytest]\naddopts = " + " ".join(words) + "\n")
     assert project.refused() == (64, text)
-    assert project.options("-o", "addopts=", "--dist=no", "--pdb", "-o", "rsyncdirs=x")[0][0] == "rsyncdir"
+
+
+@pytest.mark.parametrize("words, addopts, own, here", [
+    ([], "", "", None),
+    (["tests", "-x"], "", "", None),
+    (["--dist=no"], "", "", "--dist=no"),
+    (["--dist=no", "--pdb"], "--dist=load", "", "--dist=no"),
+    (["--trace"], "", "no", "--dist=no"),
+    (["--dist=load"], "", "no", None),
+    (["-d"], "--dist=no", "", None),
+    ([], "--dist=no", "", None),
+    (["--co", "--pdb"], "", "", "--collect-only"),
+    ([], "--collect-only", "load", "--collect-only"),
+    (["-h"], "", "", "--help"),
+    (["--version"], "", "", "--version"),
+    (["--markers"], "", "", "--markers"),
+    (["--cache-show"], "", "", "--cache-show"),
+    (["--fixtures-per-test"], "", "", "--fixtures-per-test"),
+    (["--funcargs"], "", "", "--fixtures"),
+    (["--setup-plan"], "", "", "--setup-plan"),
+    (["--setup-only", "-n2"], "", "", "--setup-only"),
+    (["--setup-show"], "", "", None),
+])
+def test_what_takes_no_node(project, words, addopts, own, here):
+    project.write("tox.ini", ini(addopts=addopts))
+    assert project.answer(*words, CLOUDPLAN_DIST=own)["here"] == here
+
+
+def test_plugins_that_are_not_loaded_by_themselves(project):
+    """pytest-xdist's options are known all the same."""
+    answer = project.answer("--dist=loadfile", "-n2", "tests", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert answer["dist"] == "loadfile" and answer["args"] == ["--dist=loadfile", "-n2", "tests"]
 
 
 def test_a_slip_in_a_name(project):
@@ -270,7 +304,7 @@ def test_rsync_lists_add_up(project):
         ("rsyncdir", str(project.root), "tox.ini"), ("rsyncdir", str(project.root / "../lib"), "tox.ini"),
         ("rsyncignore", "/doc", "tox.ini"),
         ("rsyncdir", "tests", ""), ("rsyncdir", "x", ""), ("rsyncignore", "*.tmp", "")]
-    assert project.options("-o", "rsyncdirs=only", "-p", "no:xdist", "--rsyncdir=tests")[0][1:] == (str(project.root / "only"), "-o")
+    assert project.options("-o", "rsyncdirs=only", "--rsyncdir=tests")[0][1:] == (str(project.root / "only"), "-o")
 
 
 @pytest.mark.parametrize("pattern, rule", [

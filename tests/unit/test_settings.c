@@ -59,6 +59,7 @@ static void test_bad_answers(void **state)
         {"{" VERSIONS ", \"options\": [], \"args\": [], \"modules\": [\"\"]}", STATUS_BUG, "malformed: modules"},
         {"{" VERSIONS ", \"options\": [], \"args\": [\"a\\u0000b\"], \"modules\": []}", STATUS_BUG, "malformed: "},
         {"{" VERSIONS ", " REST ", \"dist\": 1}", STATUS_BUG, "malformed: dist"},
+        {"{" VERSIONS ", " REST ", \"here\": true}", STATUS_BUG, "malformed: here"},
         {"{" VERSIONS ", " REST ", \"notes\": {}}", STATUS_BUG, "malformed: notes"},
         {"{\"error\": {\"status\": 1, \"text\": \"x\"}}", STATUS_BUG, "malformed: error"},
         {"{\"error\": {\"status\": 65}}", STATUS_BUG, "malformed: error"},
@@ -81,7 +82,7 @@ static void test_bad_answers(void **state)
 static const char whole[] =
     "{" VERSIONS ", \"inifile\": null, \"options\": [{\"name\": \"cloud-node\", \"value\": \"a\", \"origin\": \"tox.ini\"},"
     "{\"name\": \"cloud-ship-pytest\", \"value\": null, \"origin\": \"\"}], \"args\": [\"tests\", \"-k\", \"a b\"],"
-    "\"options_only\": [\"-k\", \"a b\"], \"dist\": \"each\", \"modules\": [\"pytest\", \"pkg.plugin\"], \"notes\": [\"so\"],"
+    "\"options_only\": [\"-k\", \"a b\"], \"dist\": \"each\", \"here\": \"--co\", \"modules\": [\"pytest\", \"pkg.plugin\"], \"notes\": [\"so\"],"
     "\"ship\": [\"pytest 7.2.1\"]}";
 
 static void assert_whole(const struct settings *s)
@@ -97,6 +98,7 @@ static void assert_whole(const struct settings *s)
     assert_null(s->args[3]);
     assert_string_equal(s->options_only[0], "-k");
     assert_string_equal(s->dist, "each");
+    assert_string_equal(s->here, "--co");
     assert_string_equal(s->modules, "pytest pkg.plugin");
     assert_string_equal(s->notes[0], "so");
     assert_string_equal(s->shipped[0], "pytest 7.2.1");
@@ -123,7 +125,7 @@ static void test_answer(void **state)
     struct error err;
     void *document;
     assert_int_equal(parse("{" VERSIONS ", " REST "}", &s, &document, &err), 0);
-    assert_true(!s.options_only && !s.dist && !s.notes && !s.shipped && s.args && !*s.args);
+    assert_true(!s.options_only && !s.dist && !s.here && !s.notes && !s.shipped && s.args && !*s.args);
     assert_string_equal(s.modules, "");
     settings_clear(&s);
     json_decref(document);
@@ -145,7 +147,7 @@ static const char *const plugins[] = {"pytest-timeout", "x", NULL};
 static struct settings_query *ask(bool ship, struct error *err)
 {
     const struct settings_params params = {
-        .python = python, .rundir = dir, .run_id = "r1", .args = args, .ship = ship, .ship_plugins = ship ? plugins : NULL};
+        .python = python, .rundir = dir, .run_id = "r1", .args = args, .dist = ship ? "no" : NULL, .ship = ship, .ship_plugins = ship ? plugins : NULL};
     *err = (struct error)ERROR_INIT;
     return settings_ask(&params, err);
 }
@@ -157,7 +159,7 @@ static void test_ask(void **state)
     struct error err;
     unsetenv("PYTEST_PLUGINS");
     snprintf(script, sizeof script,
-             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$CLOUDPLAN_SHIP\" \"$CLOUDPLAN_SHIP_FORCE\" \"$CLOUDPLAN_SHIP_PLUGINS\" \"$CLOUDPLAN_CONTROLLER\" > %s\n"
+             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$CLOUDPLAN_SHIP\" \"$CLOUDPLAN_SHIP_FORCE\" \"$CLOUDPLAN_SHIP_PLUGINS\" \"$CLOUDPLAN_CONTROLLER\" \"$CLOUDPLAN_DIST\" > %s\n"
              "i=0; while [ $i -lt 3000 ]; do echo 'a line of noise that is longer than a pipe holds, many times over'; i=$((i + 1)); done\n"
              "cat > $CLOUDPLAN_SETTINGS <<'END'\n%s\nEND\nexit 0",
              record, whole);
@@ -173,7 +175,7 @@ static void test_ask(void **state)
     FILE *f = fopen(record, "r");
     assert_non_null(f);
     char expected[sizeof text + 128];
-    snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1]", text);
+    snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1][no]", text);
     text[fread(text, 1, sizeof text - 1, f)] = '\0';
     fclose(f);
     assert_string_equal(text, expected);
@@ -197,7 +199,10 @@ static void test_no_answer(void **state)
          "execnet 1.9; else echo Traceback; echo 'ImportError: no plugin'; echo '  bye'; exit 1; fi",
          STATUS_DATA, "pytest cannot read its configuration: ImportError: no plugin"},
         {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
-         "execnet 1.9; fi", STATUS_DATA, "pytest cannot read its configuration: it said nothing"},
+         "execnet 1.9; fi", STATUS_DATA,
+         "pytest cannot read its configuration: it ended with status 0 and said nothing: os._exit or sys.exit in a conftest.py"},
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
+         "execnet 1.9; else exit 3; fi", STATUS_DATA, "pytest cannot read its configuration: it said nothing"},
         {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
          "execnet 1.9; else echo 'ERROR: usage: __main__.py [options]'; echo '__main__.py: error: argument --cloud-node: expected one "
          "argument'; echo '  inifile: None'; exit 4; fi",
@@ -229,8 +234,9 @@ static void test_no_answer(void **state)
     assert_null(settings_ask(&params, &err));
     assert_int_equal(err.status, STATUS_TOOL);
     settings_destroy(NULL);
-    static char *const blocking[][4] = {{"-p", "no:pytest_cloudplan", NULL}, {"tests", "-pno:cloudplan", NULL}};
-    for (size_t i = 0; i < 2; i++) {
+    static char *const blocking[][4] = {{"-p", "no:pytest_cloudplan", NULL}, {"tests", "-pno:cloudplan", NULL},
+                                        {"-p", "no:pytest_cloudplan_controller", NULL}};
+    for (size_t i = 0; i < sizeof blocking / sizeof *blocking; i++) {
         const struct settings_params blocked = {.python = python, .rundir = dir, .run_id = "r1", .args = blocking[i]};
         err = (struct error)ERROR_INIT;
         assert_null(settings_ask(&blocked, &err));
