@@ -20,6 +20,12 @@ const char *const rsync_left_out[] = {
     ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo", NULL,
 };
 
+/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from $HOME/.popt. */
+#define OWN_ENVIRONMENT "unset HOME RSYNC_ICONV RSYNC_PARTIAL_DIR RSYNC_PROTECT_ARGS RSYNC_OLD_ARGS RSYNC_CHECKSUM_LIST RSYNC_COMPRESS_LIST; "
+
+/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that rsync tells, instead of its end. */
+#define REMOTE_RSYNC "/bin/sh -c 'unset HOME; trap \"\" XFSZ; exec rsync \"$@\"' rsync"
+
 struct rsync_rules {
     char *args;    /* options and filters, quoted, each with a blank before it */
     char *sources; /* likewise */
@@ -208,7 +214,7 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
     }
     /* Times to the nanosecond: a file changed within the second, at the same size, is a changed file.
      * Owners are the login's own.  Directories stay writable for the next run. */
-    fputs(" -rlpt --delete --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60 --no-inc-recursive", args);
+    fputs(" -rlpt --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60 --no-inc-recursive", args);
     if (params->bwlimit)
         fprintf(args, " --bwlimit=%u", params->bwlimit);
     add(args, "--exclude=", "/.cloudplan");
@@ -249,6 +255,18 @@ void rsync_rules_destroy(struct rsync_rules *rules)
     errno = saved;
 }
 
+/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes doubled quotes for one. */
+static void add_home(FILE *out)
+{
+    const char *home = getenv("HOME");
+    if (!home)
+        return;
+    fputs("env \"HOME=", out);
+    for (; *home; home++)
+        fputs(*home == '"' ? "\"\"" : *home == '\'' ? "'\\''" : (char[]){*home, '\0'}, out);
+    fputs("\" ", out);
+}
+
 char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, enum rsync_mode mode,
                     const struct node *node, const char *ssh_config, const char *out, const char *errors)
 {
@@ -264,9 +282,9 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
         snprintf(port, sizeof port, " -p %u", node->port);
     /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
     static const char *const outputs[] = {
-        [RSYNC_COPY] = " --info=progress2 --no-human-readable --outbuf=L",
-        [RSYNC_ADOPT] = " -n --info=nonreg0,del1",
-        [RSYNC_VERIFY] = " -n -c --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
+        [RSYNC_COPY] = " --delete-delay --info=progress2 --no-human-readable --outbuf=L",
+        [RSYNC_ADOPT] = " -n --delete --info=nonreg0,del1",
+        [RSYNC_VERIFY] = " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
     };
     const char *output = outputs[mode];
     /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
@@ -276,9 +294,15 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
         const char *slash = strrchr(params->chdir, '/');
         snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
     }
-    /* Not USER@HOST, which rsync would cut at an "@" of the user's.  rsync cuts -e at blanks; no shell reads it again. */
-    fprintf(f, "ulimit -f %d 2>/dev/null; exec rsync%s%s%s -e 'ssh -F %s%s%s%s' --%s", RSYNC_OUTPUT_MAX / 512, rules->args, output,
-            basis, ssh_config, port, node->user ? " -l " : "", node->user ? node->user : "", rules->sources);
+    fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512, rules->args, output, basis);
+    add(f, "--rsync-path=", REMOTE_RSYNC);
+    /* One directory for all: with a relative name each directory of the copy would have one, and what is left would stay. */
+    if (mode == RSYNC_COPY && *place == '/')
+        fprintf(f, " --partial-dir='%s/" RSYNC_PARTIAL "'", place);
+    fputs(" -e '", f);
+    add_home(f);
+    /* Not USER@HOST, which rsync would cut at an "@" of the user's. */
+    fprintf(f, "ssh -F %s%s%s%s' --%s", ssh_config, port, node->user ? " -l " : "", node->user ? node->user : "", rules->sources);
     bool v6 = strchr(node->host, ':') != NULL;
     fprintf(f, " '%s%s%s:%s/' </dev/null >", v6 ? "[" : "", node->host, v6 ? "]" : "", place);
     free(place);
@@ -299,7 +323,7 @@ char *rsync_count_command(const struct rsync_rules *rules, const struct sync_par
     FILE *f = open_memstream(&text, &len);
     if (!f)
         return NULL;
-    fprintf(f, "exec rsync%s -n --stats --no-human-readable --%s", rules->args, rules->sources);
+    fprintf(f, OWN_ENVIRONMENT "exec rsync%s -n --delete --stats --no-human-readable --%s", rules->args, rules->sources);
     add(f, "", params->rundir);
     fputs("/nothing/ </dev/null", f); /* nothing is there, so that all would be copied */
     if (fclose(f)) {

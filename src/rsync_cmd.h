@@ -41,6 +41,10 @@ enum rsync_mode {
     RSYNC_VERIFY /* changes nothing: OUT gets a line for each thing that would have to change */
 };
 
+/* In a copy: what has come of a file when the connection broke.  The next try begins with it, and removes it with all else that is not
+ * here: at its end, for which --delete-delay stands.  Only where the copy's path is absolute. */
+#define RSYNC_PARTIAL ".cloudplan-partial"
+
 /* No output of an rsync gets larger than this (bytes): a node has a say in what it prints, and the disk is not the node's. */
 #define RSYNC_OUTPUT_MAX (4 * 1024 * 1024)
 

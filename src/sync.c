@@ -1,7 +1,8 @@
 /* The copy: one rsync for each node, run by GNU parallel, in rounds.
  *
  * Every rsync writes to files of its own, which are followed for the progress.  Connections that broke are
- * opened anew between the rounds.  With `verify` a last round compares what is there with what is here, by
+ * opened anew between the rounds.  A file that was cut goes on where it was cut, so that a connection that breaks again and again
+ * brings it all as long as each try brings something.  With `verify` a last round compares what is there with what is here, by
  * checksums and with the same filters: rsync itself, told to change nothing, names what it would change.
  */
 #include "sync.h"
@@ -15,16 +16,21 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ROUNDS 3          /* one, and two more for nodes whose connection broke */
+#define TRIES 3           /* of a node whose connection breaks, in a row without that more of the copy is there */
+#define AGAIN_MS 900000   /* no try begins later, whatever the former ones have brought */
 #define TAIL_BYTES 4096   /* of an output: its end is what counts */
 #define WORDS_BYTES (64 * 1024)
 #define EXIT_TIMEOUT_MS 2000 /* of an ssh that tells a master to end */
+#define LOOK_TIMEOUT_MS 10000 /* of an ssh that looks at what is there of a file */
+#define LOOK_BYTES 200
 
 struct job {
     struct node *node;
@@ -32,6 +38,9 @@ struct job {
     uint64_t bytes;     /* sent, in all rounds */
     uint64_t total;     /* estimated */
     int status;         /* -1: not ended */
+    unsigned idle;      /* tries in a row that have brought nothing */
+    uint64_t entries;   /* of rsync's list, that were dealt with by the try that came furthest */
+    char partial[LOOK_BYTES]; /* what was there of a file after the last try, as ls tells it */
 };
 
 struct sync {
@@ -171,13 +180,60 @@ static void fail(struct job *job, const char *doing)
                  "%s failed: its login shell prints something by itself; ~/.bashrc and the like must be quiet "
                  "for shells without a terminal (rsync: %.200s)",
                  doing, words);
+    else if (job->status == STATUS_SIGNAL + SIGXFSZ)
+        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: it was ended by signal %d (%s): its output has more than %d MiB, or than "
+                 "ulimit -f allows here; words of it: %.200s", doing, job->status, SIGXFSZ, strsignal(SIGXFSZ),
+                 RSYNC_OUTPUT_MAX / 1024 / 1024, *words ? words : "none");
     else
-        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: %.400s", doing, job->status,
-                 *words ? words : "it said nothing");
+        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: %.400s%s", doing, job->status, *words ? words : "it said nothing",
+                 strstr(words, strerror(EFBIG)) ? "; raise ulimit -f, the limit of a file's size, there" : "");
+}
+
+/* Whether more files are there than after all tries before. */
+static bool more_files(const struct sync *s, struct job *job)
+{
+    size_t len = 0;
+    uint64_t entries = 0;
+    char *out = s->mode == RSYNC_COPY ? rundir_tail(job->out, WORDS_BYTES, &len) : NULL;
+    bool more = out && rsync_checked(out, len, &entries) && entries > job->entries;
+    free(out);
+    job->entries = more ? entries : job->entries;
+    return more;
+}
+
+/* Looks, over the new connection, whether the file that was cut is longer than before: the sender here knows only what it has sent. */
+static void look_at_partial(const struct sync *s, struct job *job)
+{
+    char port[SSH_TARGET_PORT], command[2 * PATH_MAX], *out = NULL, *words = NULL;
+    const char *argv[20] = {"ssh", "-F", masters_ssh_config(s->masters)};
+    size_t n = 3;
+    int status;
+    char *place = node_place(job->node, s->params->chdir, s->params->chdir);
+    if (!place || s->mode != RSYNC_COPY)
+        goto out;
+    snprintf(command, sizeof command, "ls -ln '%s/" RSYNC_PARTIAL "'", place);
+    n += ssh_target(job->node, argv + n, port);
+    argv[n++] = command;
+    argv[n] = NULL;
+    if (child_capture(argv, NULL, LOOK_TIMEOUT_MS, LOOK_BYTES - 1, &out, &words, &status, NULL) == 0 && status == 0 &&
+        strcmp(out, job->partial)) {
+        snprintf(job->partial, sizeof job->partial, "%s", out);
+        job->idle = 0;
+    }
+out:
+    free(out);
+    free(words);
+    free(place);
+}
+
+static bool worth_another(const struct sync *s, struct job *job)
+{
+    job->idle = more_files(s, job) ? 0 : job->idle + 1;
+    return job->idle < TRIES && clock_ms() - s->started < AGAIN_MS;
 }
 
 /* How each job of the round ended; returns how many are worth another try. */
-static size_t read_results(struct sync *s, bool last)
+static size_t read_results(struct sync *s)
 {
     size_t again = 0, seq = 0;
     for (size_t i = 0; i < s->count; i++) {
@@ -191,7 +247,7 @@ static size_t read_results(struct sync *s, bool last)
             continue;
         }
         enum rsync_verdict verdict = status < 0 ? RSYNC_FAILED : rsync_verdict(status);
-        if (verdict == RSYNC_RETRY && !last) {
+        if (verdict == RSYNC_RETRY && worth_another(s, job)) {
             again++;
             continue;
         }
@@ -204,10 +260,10 @@ static size_t read_results(struct sync *s, bool last)
 
 static int run_rounds(struct sync *s, struct error *err)
 {
-    for (int round = 1; round <= ROUNDS; round++) {
+    for (;;) {
         if (run_round(s, err))
             return -1;
-        if (read_results(s, round == ROUNDS) == 0)
+        if (read_results(s) == 0)
             return 0;
         if (masters_reopen(s->masters, err))
             return -1;
@@ -216,12 +272,13 @@ static int run_rounds(struct sync *s, struct error *err)
         for (size_t i = 0; i < s->count; i++) {
             if (s->jobs[i].status == -1 && s->jobs[i].node->state != NODE_READY)
                 s->jobs[i].status = 255;
+            if (s->jobs[i].status == -1)
+                look_at_partial(s, &s->jobs[i]);
             left += s->jobs[i].status == -1;
         }
         if (left == 0)
             return 0;
     }
-    return 0;
 }
 
 /* Nodes whose copy is not what is here drop out. */
@@ -229,8 +286,10 @@ static int verify(struct sync *s, struct error *err)
 {
     s->mode = RSYNC_VERIFY;
     for (size_t i = 0; i < s->count; i++)
-        if (s->jobs[i].node->state == NODE_READY)
+        if (s->jobs[i].node->state == NODE_READY) {
             s->jobs[i].status = -1;
+            s->jobs[i].idle = 0;
+        }
     if (run_rounds(s, err))
         return -1;
     for (size_t i = 0; i < s->count; i++) {
