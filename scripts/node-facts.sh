@@ -40,7 +40,8 @@
 #   target=absent        it does not exist, or is an empty directory
 #   target=ours          a directory with a regular file .cloudplan in it
 #   target=unmarked      a directory of this login's, neither empty nor with anything called .cloudplan in it
-#   target=nowhere       CLOUDPLAN_CHDIR is relative, and the login has no home directory that can be entered
+#   target=homeless      CLOUDPLAN_CHDIR is relative, and HOME is not set or no absolute path
+#   target=nowhere       CLOUDPLAN_CHDIR is relative, and the home directory cannot be entered
 #   target=foreign       anything else, a symbolic link too
 #   python=X.Y.Z         of the first of CLOUDPLAN_PYTHON, if it runs
 #   python_path=FILE     where it was found
@@ -397,12 +398,14 @@ target() { # DIR
     fi
 }
 
+look_at() { # DIR
+    target "$1"
+    disk_free "$1"
+}
+
 # As scripts/node-guard.sh needs it for a relative CLOUDPLAN_CHDIR.
 has_home() {
-    case $HOME in
-    /*) (cd -P "$HOME") ;;
-    *) return 1 ;;
-    esac
+    (cd -P "$home" || exit)
 }
 
 # By whatever name.  Nothing here depends on the directory that it leaves.
@@ -495,18 +498,14 @@ main() {
     esac
     case $CLOUDPLAN_CHDIR in
     /*) dir=$CLOUDPLAN_CHDIR ;;
-    *)
-        dir=
-        ! has_home || dir=$home/$CLOUDPLAN_CHDIR
-        ;;
+    *) dir=$home/$CLOUDPLAN_CHDIR ;;
     esac
     dir=${dir%"${dir##*[!/]}"} # a link with a slash behind it would look like a directory
-    if [ -n "$dir" ]; then
-        target "$dir"
-        disk_free "$dir"
-    else
-        put target nowhere
-    fi
+    case $CLOUDPLAN_CHDIR:$HOME in
+    /*:*) look_at "$dir" ;;
+    *:/*) if has_home; then look_at "$dir"; else put target nowhere; fi ;;
+    *) put target homeless ;;
+    esac
 
     printf '\ncloudplan-facts %s 1\n%scloudplan-end %s\n' "$CLOUDPLAN_NONCE" "$answer" "$CLOUDPLAN_NONCE"
 }

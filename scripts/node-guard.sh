@@ -76,9 +76,14 @@ guard_find() {
     case $guard_base in / | //) guard_base= ;; esac
 }
 
+# Nothing but the copy would be left in it.
+guard_holds_home() { # DIR
+    case $guard_home/ in "$1"/*) ;; *) return 1 ;; esac
+}
+
 # A directory of this login's without any mark: there it may be asked for one.
 guard_is_unmarked() { # DIR
-    [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]
+    ! guard_holds_home "$1" && [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]
 }
 
 # Something is in it, or may be: what cannot be read is not empty.
@@ -91,15 +96,9 @@ guard_make() { # DIR NAME
     guard_reason=
     if [ -L "$1" ]; then
         guard_reason="$2 is a symbolic link there: remove it, or choose another --cloud-chdir"
-        return 1
-    fi
-    case $guard_home/ in
-    "$1"/*)
+    elif guard_holds_home "$1"; then
         guard_reason="$2 is the home directory there, or holds it: choose another --cloud-chdir"
-        return 1
-        ;;
-    esac
-    if [ -e "$1" ] && { [ ! -O "$1" ] || [ -L "$1/.cloudplan" ]; } ||
+    elif [ -e "$1" ] && { [ ! -O "$1" ] || [ -L "$1/.cloudplan" ]; } ||
         { [ -e "$1" ] && [ ! -f "$1/.cloudplan" ] && { [ ! -d "$1" ] || guard_is_full "$1"; } &&
             [ ! -f "$1/.cloudplan" ]; }; then # again: another guard may be making it at this moment
         guard_reason="$2 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"

@@ -321,6 +321,7 @@ prepare_inside() { # DIR
 prepare_run() { # EGG..., relative to the copy
     prepare_reason=
     # What stands in its place now must be what the guard has found there.
+    # shellcheck disable=SC2154 # the guard's
     if ! cd "$guard_place" || ! prepare_top=$(pwd -P) || [ -L "$guard_place" ] || [ ! -f .cloudplan ]; then
         prepare_reason="$CLOUDPLAN_CHDIR is no longer there"
         return 1

@@ -75,6 +75,8 @@ static bool drop_for_target(struct node *node, const struct probe_params *params
         node_set(node, NODE_UNFIT,
                  "the home directory, %.200s, does not exist there or cannot be entered: mend that, or give an absolute --cloud-chdir",
                  node->facts.home);
+    else if (target == TARGET_HOMELESS)
+        node_set(node, NODE_UNFIT, "HOME is not set there, or is no absolute path: set it for this login, or give an absolute --cloud-chdir");
     else if (target == TARGET_FOREIGN || (target == TARGET_UNMARKED && !params->adopt))
         node_set(node, NODE_UNFIT, "%.200s exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir%s",
                  params->chdir, target == TARGET_UNMARKED ? ", or have --cloud-adopt look whether it can be used" : "");

@@ -210,8 +210,8 @@ static const char *parse_load(struct span text, double *load)
 static const char *parse_target(struct span text, enum facts_target *target)
 {
     static const char *const names[] = {
-        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_UNMARKED] = "unmarked", [TARGET_NOWHERE] = "nowhere",
-        [TARGET_FOREIGN] = "foreign"};
+        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_UNMARKED] = "unmarked",
+        [TARGET_HOMELESS] = "homeless", [TARGET_NOWHERE] = "nowhere", [TARGET_FOREIGN] = "foreign"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (equal(text, names[i])) {
             *target = (enum facts_target)i;

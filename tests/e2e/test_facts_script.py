@@ -259,7 +259,7 @@ def test_hostile_environment(node):
                     CLOUDPLAN_MODULES="evil", number="7", version="evil", said="evil", find_modules="evil")  # fmt: skip
     write(node.home / "copy/file", "")
     raw = dict(node.raw())
-    assert (raw["cores"], raw["target"], "evil" in raw) == ("8", "foreign", False)
+    assert (raw["cores"], raw["target"], "evil" in raw) == ("8", "unmarked", False)
     assert abs(int(raw["disk_free"]) - shutil.disk_usage(node.home).free) < 1 << 30
 
 
@@ -522,11 +522,11 @@ TARGETS = {
     "a file": (lambda path: write(path, ""), "foreign"),
     "a link": (make_link, "foreign"),
     "a broken link": (make_broken_link, "foreign"),
-    "full": (lambda path: write(path / "file", ""), "foreign"),
-    "a hidden file": (lambda path: write(path / ".x", ""), "foreign"),
-    "a file of dots": (lambda path: write(path / "..x", ""), "foreign"),
-    "a file called *": (lambda path: write(path / "*", ""), "foreign"),
-    "a broken link in it": (lambda path: (path.mkdir(), make_broken_link(path / "x")), "foreign"),
+    "full": (lambda path: write(path / "file", ""), "unmarked"),
+    "a hidden file": (lambda path: write(path / ".x", ""), "unmarked"),
+    "a file of dots": (lambda path: write(path / "..x", ""), "unmarked"),
+    "a file called *": (lambda path: write(path / "*", ""), "unmarked"),
+    "a broken link in it": (lambda path: (path.mkdir(), make_broken_link(path / "x")), "unmarked"),
     "mark is a link": (make_mark_link, "foreign"),
     "mark is a directory": (lambda path: (path / ".cloudplan").mkdir(parents=True), "foreign"),
 }
@@ -562,6 +562,17 @@ def test_target_name(node, name):
     write(path / ".cloudplan", "")
     assert node.lines("target", chdir=chdir) == ["ours"]
     assert int(node.lines("disk_free", chdir=chdir)[0]) > 0
+
+
+def test_no_home_is_nowhere(node):
+    """A relative directory has no place then; an absolute one has."""
+    node.env["HOME"] = str(node.home / "missing")
+    assert node.lines("target") == ["nowhere"] and node.lines("disk_free") == []
+    assert node.lines("target", chdir=str(node.home / "copy")) == ["absent"]
+    for home in "relative", "":
+        node.env["HOME"] = home
+        assert node.lines("target") == ["homeless"]
+        assert node.lines("target", chdir=str(node.home / "copy")) == ["absent"]
 
 
 def test_unreadable_target_is_foreign(node):

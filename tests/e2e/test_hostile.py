@@ -101,7 +101,7 @@ def test_what_a_node_says_becomes_no_xspec(hostile):
     assert len(lines) == 3
     for line in lines:
         keys = [part.partition("=")[0] for part in line.removeprefix("--tx=").split("//")]
-        assert keys == ["ssh", "id", "chdir", "python"], line
+        assert keys == ["ssh", "id", "node", "chdir", "python"], line
         assert "chdir=pytest_ci_project//" in line and line.endswith("//python=python3")
 
 
@@ -543,7 +543,7 @@ def test_a_project_with_a_strange_name(site):
         plan = site.run("plan", "--format=tx", nodes=site.nodes[:1], cwd=where)
         assert_clean(plan.stdout + plan.stderr)
         for line in plan.stdout.splitlines():
-            assert re.fullmatch(r"--tx=ssh=ci@[\d.]+//id=[\d._]+//chdir=[\w.-]+//python=python3", line), line
+            assert re.fullmatch(r"--tx=ssh=ci@[\d.]+//id=[\d._]+//node=[\w.@]+//chdir=[\w.-]+//python=python3", line), line
         refused = site.run("plan", "--rsyncdir=" + STRANGE, nodes=site.nodes[:1], cwd=where)
         assert_clean(refused.stdout + refused.stderr)
     finally:

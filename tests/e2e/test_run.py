@@ -551,7 +551,7 @@ def test_own_xspecs_come_along(site):
     site.write(SUITE)
     args = ["--cloud-max-processes=1", "--tx=popen//id=mine", "-n", "2"]
     assert json.loads(site.run("plan", "--format=json", *args, nodes=[site.nodes[0]]).stdout)["tx"] == [
-        "ssh=ci@10.0.120.1//id=10.0.120.1_0//chdir=pytest_ci_project//python=python3", "popen//id=mine", "2*popen"]
+        "ssh=ci@10.0.120.1//id=10.0.120.1_0//node=10.0.120.1//chdir=pytest_ci_project//python=python3", "popen//id=mine", "2*popen"]
     result = site.run("run", *args, "--", "-v", "-p", "no:randomly", nodes=[site.nodes[0]])
     assert {"10.0.120.1_0", "mine"} < set(re.findall(r"^\[(\S+)\]", result.stdout, re.M)), result.stdout[:3000]
 

@@ -71,6 +71,8 @@ static const struct {
     {":", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, NULL},
     {"a", one, "pytest", {"3", "", "3", TARGET_FOREIGN, "pytest", 0}, FOREIGN},
     {"a", one, NULL, {"3", "", "3", TARGET_UNMARKED, "", 0}, FOREIGN ", or have --cloud-adopt look whether it can be used"},
+    {"a", one, NULL, {"3", "", "3", TARGET_HOMELESS, "", 0},
+     "HOME is not set there, or is no absolute path: set it for this login, or give an absolute --cloud-chdir"},
     {"a", one, NULL, {"3", "", "3", TARGET_NOWHERE, "", 0},
      "the home directory, /no/home, does not exist there or cannot be entered: mend that, or give an absolute --cloud-chdir"},
     /* modules */
