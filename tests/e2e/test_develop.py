@@ -307,7 +307,7 @@ class Shell:
                                              "SSH_CONNECTION": f"of {os.getpid()} and no other"})
         self.running.stdin.write(text.encode())
         self.running.stdin.flush()
-        assert self.answer() == "ok 1"
+        assert self.answer() == f"ok 1 {os.path.realpath(self.copy)}"
         return self
 
     def answer(self):

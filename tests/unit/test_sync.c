@@ -1,4 +1,5 @@
 /* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in files. */
+#include "../../src/adopt.h"
 #include "../../src/child.h"
 #include "../../src/master.h"
 #include "../../src/rundir.h"
@@ -244,9 +245,89 @@ static void test_no_memory(void **state)
     }
 }
 
+/* --cloud-adopt: of two nodes one has a directory without the mark.  Whatever comes of it, the other one is as it was. */
+static void test_adopt(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *said, *reason; /* "" where it may be used */
+        enum node_state state;
+    } table[] = {
+        {"", "", NODE_READY},
+        {"deleting d/__pycache__/a.pyc\ndeleting d/__pycache__/\ndeleting d/\n", "", NODE_READY},
+        {"deleting thesis.txt\n",
+         "copy was not made by cloudplan, and --cloud-adopt would delete 1 of what is in it: thesis.txt; move that away, or choose another "
+         "--cloud-chdir",
+         NODE_UNFIT},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct world w;
+        struct error err = ERROR_INIT;
+        world_open(&w);
+        put("differences", table[i].said, 0600);
+        assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0); /* nothing is in question */
+        assert_int_equal(runs(), 0);
+        assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &err), 0);
+        w.list.nodes[0].unmarked = true;
+        assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0);
+        assert_int_equal(runs(), 1);
+        assert_string_equal(w.list.nodes[0].reason, table[i].reason);
+        assert_int_equal(w.list.nodes[0].state, table[i].state);
+        assert_int_equal(w.list.nodes[1].state, NODE_READY);
+        world_close(&w);
+    }
+}
+
+/* Where rsync fails nothing is known, and the directory stays what it is. */
+static void test_adopt_unknown(void **state)
+{
+    (void)state;
+    struct world w;
+    struct error err = ERROR_INIT;
+    world_open(&w);
+    assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &err), 0);
+    w.list.nodes[0].unmarked = true;
+    put("words", "rsync: opendir \"/srv/copy/x\" failed: Permission denied (13)\n", 0600);
+    put("bin/rsync", "#!/bin/sh\ncat \"${0%/*}/../words\" >&2; exit 23\n", 0700);
+    assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0);
+    put("bin/rsync", rsync, 0700);
+    assert_int_equal(w.list.nodes[0].state, NODE_FAILED);
+    assert_string_equal(w.list.nodes[0].reason, "--cloud-adopt: what the sync would delete there is not known, rsync status 23: rsync: opendir "
+                                                "\"/srv/copy/x\" failed: Permission denied (13)");
+    world_close(&w);
+}
+
+static void test_adopt_without_memory(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w);
+    struct error why = ERROR_INIT;
+    assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &why), 0);
+    w.list.nodes[0].unmarked = true;
+    put("differences", "deleting thesis.txt\n", 0600);
+    for (ALLOC_EACH(n)) {
+        struct error err = ERROR_INIT;
+        node_set(&w.list.nodes[0], NODE_READY, "%s", "");
+        alloc_fail_at(n);
+        int result = adopt_judge(&w.list, "config", &w.params, &err);
+        bool failed = alloc_has_failed();
+        alloc_fail_at(0);
+        /* What cannot be read is not known: in no case is it taken for nothing. */
+        if (result == 0)
+            assert_int_not_equal(w.list.nodes[0].state, NODE_READY);
+        else
+            assert_true(failed && err.status == STATUS_SYSTEM);
+    }
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adopt),
+        cmocka_unit_test(test_adopt_unknown),
+        cmocka_unit_test(test_adopt_without_memory),
         cmocka_unit_test(test_copied),   cmocka_unit_test(test_tried_again),    cmocka_unit_test(test_failed_everywhere),
         cmocka_unit_test(test_verified), cmocka_unit_test(test_parallel_fails), cmocka_unit_test(test_no_memory),
     };
