@@ -391,7 +391,7 @@ target() { # DIR
         put target ours
     elif [ -d "$1" ] && [ -r "$1" ] && [ -x "$1" ] && is_empty "$1"; then
         put target absent
-    elif [ -d "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]; then
+    elif [ -d "$1" ] && [ -r "$1" ] && [ -x "$1" ] && [ ! -e "$1/.cloudplan" ] && [ ! -L "$1/.cloudplan" ]; then
         put target unmarked
     else
         put target foreign

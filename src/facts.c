@@ -217,7 +217,7 @@ static const char *parse_target(struct span text, enum facts_target *target)
             *target = (enum facts_target)i;
             return NULL;
         }
-    return "is none of absent, ours, foreign";
+    return "is none of absent, ours, unmarked, homeless, nowhere, foreign";
 }
 
 static const char *parse_cores(struct span text, uint32_t *cores)

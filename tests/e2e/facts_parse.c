@@ -11,7 +11,8 @@
 static json_t *to_json(const struct facts *f)
 {
     static const char *const targets[] = {
-        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_FOREIGN] = "foreign"};
+        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_UNMARKED] = "unmarked",
+        [TARGET_HOMELESS] = "homeless", [TARGET_NOWHERE] = "nowhere", [TARGET_FOREIGN] = "foreign"};
     json_t *disk_free = f->disk_free == UINT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free);
     json_t *pythons = json_array();
     for (uint32_t i = 0; i < f->python_count; i++)
