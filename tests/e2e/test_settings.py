@@ -201,6 +201,7 @@ def test_a_slip_in_a_name(project):
 @pytest.mark.parametrize("tx, why", [
     ("nonsense", "it names no way to a worker: popen, ssh=[USER@]HOST or socket=HOST:PORT"),
     ("10001*popen", "more than 10000 workers"),
+    ("ssh=h//node=h//ssh_config=F", "node= is for the workers that cloudplan plans: leave it out"),
     ("popen//popen", "duplicate key: 'popen' in 'popen//popen'"),
 ])
 def test_an_environment_that_cannot_be(project, tx, why):
