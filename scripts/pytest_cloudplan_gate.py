@@ -113,6 +113,12 @@ def word(value):
     return value
 
 
+def simple_word(value):
+    """An outcome, a phase: "???" is that of a test that took its process along (pytest-forked)."""
+    need(type(value) is str and re.fullmatch(r"[A-Za-z0-9_.?-]{1,40}", value), "no word: " + short(value))
+    return value
+
+
 def whole(value):
     need(type(value) is int, "no number: " + short(value))
     return value
@@ -251,9 +257,9 @@ ATTRIBUTES = {
     "nodeid": node_id,
     "location": location,
     "keywords": keywords,
-    "outcome": word,
+    "outcome": simple_word,
     "longrepr": long_repr,
-    "when": word,
+    "when": simple_word,
     "sections": list_of(tuple_of(one_line, string)),
     "duration": seconds,
     "start": seconds,
@@ -574,7 +580,7 @@ class Gate:
 
     def warning_recorded(self, kwargs):
         message = warning_message(kwargs.get("warning_message_data"), self.own_file)
-        self.tell("warning_recorded", warning_message=message, when=word(kwargs.get("when")),
+        self.tell("warning_recorded", warning_message=message, when=simple_word(kwargs.get("when")),
                   nodeid=one_line(kwargs.get("nodeid")), location=or_none(location)(kwargs.get("location")))
 
     def internal_error(self, kwargs):

@@ -128,9 +128,8 @@ def test_mutated_messages_reach_nothing(project, monkeypatch):
     text = out.read()
     assert status in (0, 1) and "INTERNALERROR" not in text.replace("[evil] INTERNALERROR>", ""), text[-5000:]
     report = json.loads((project.tmp / "report.json").read_text())
-    print(report["passed"])
+    print(report["passed"], report["seconds"])
     assert not report["found"], report["found"][:3]
-    assert not report["exits"], report["exits"][:3]
     # It can tell good from bad.
     assert sum(map(bool, report["passed"].values())) > 8 and min(report["passed"].values()) < int(count), report["passed"]
     assert not set("".join(sorted(set(text)))) & set("\x1b\x07\0\u202e"), "control characters"
