@@ -351,12 +351,11 @@ def warning_message(data, own_file):
         message = warning_object(warning_class(names[0], names[1]), message)
     if names[2] and names[3]:
         category = warning_class(names[2], names[3])
-    shown = data.get("line")
+    shown, path = data.get("line"), own_file(data["filename"])
     if shown is None:
-        path = own_file(data["filename"])
         shown = linecache.getline(path, data["lineno"]) if path else ""
     source = data.get("source")
-    known = {"filename": data["filename"], "lineno": data["lineno"], "line": string(shown),
+    known = {"filename": path or data["filename"], "lineno": data["lineno"], "line": string(shown),
              "source": source if type(source) is str else None}
     details = getattr(warnings.WarningMessage, "_WARNING_DETAILS", ())
     more = {name: known.get(name) for name in details if name not in ("message", "category")}

@@ -62,6 +62,7 @@ host=${1#*@}
 [ -e "$FAKE_SSH_DIR/$1.down" ] && exit 255
 [ -e "$FAKE_SSH_DIR/$host.down" ] && { echo "ssh: $host is down" >&2; exit 255; }
 if [ -e "$FAKE_SSH_DIR/$host.stalls" ]; then exec sleep 300; fi
+if [ -e "$FAKE_SSH_DIR/$host.closed" ]; then exec 2>&-; fi
 sh -c "$2"
 status=$?
 { [ -e "$FAKE_SSH_DIR/$1.down" ] || [ -e "$FAKE_SSH_DIR/$host.down" ]; } && exit 255

@@ -107,6 +107,20 @@ def test_each_costs_itself_alone(project):
     assert not (here / "made").exists()
 
 
+def test_all_have_an_internal_error(project):
+    """As here: pytest's own status and words."""
+    project.write("conftest.py", "def pytest_collection_finish(session):\n    if hasattr(session.config, 'workerinput'):\n        {}['here']\n")
+    run = project.run([project.ssh("a"), project.ssh("b")], "tests")
+    assert run.status == 3, run
+    assert run.out.count("INTERNALERROR> KeyError: 'here'") == 1 and "an internal error of its pytest: KeyError: 'here'" in run.out, run
+
+
+def test_a_login_that_closes_its_standard_error(project):
+    (project.tmp / "a.closed").touch()
+    run = project.run([project.ssh("a")], "tests", CLOUDPLAN_CONTROLLER="run1")
+    assert run.status == 0 and run.counts() == {"passed": 3}, run
+
+
 # GATE_FUZZ=10000 is the long measurement; GATE_SEED repeats one; GATE_PATH names a directory with more plugins.
 def test_mutated_messages_reach_nothing(project, monkeypatch):
     count, seed = os.environ.get("GATE_FUZZ", "100"), os.environ.get("GATE_SEED") or str(random.randrange(1 << 31))
