@@ -143,7 +143,9 @@ class Losses:
             if failure is None:
                 return self.clone(worker)
             # It would fail elsewhere, too, and there is somebody else.
-            replaced = all(other.shutting_down for other in self.others(worker)) and self.replace_elsewhere(worker, failure)
+            others = self.others(worker)
+            alone = not others and self.gates.status(None) is not None  # with an internal error, as all before it
+            replaced = not alone and all(other.shutting_down for other in others) and self.replace_elsewhere(worker, failure)
         except StartError as error:
             failure = error
             worker.gateway.spec.id = worker.gateway.id  # xdist's line of states is by id
