@@ -126,10 +126,10 @@ class Project:
             errors="replace",
         )
 
-    def run(self, tx, *args, **kwargs):
+    def run(self, tx, *args, deadline=DEADLINE, **kwargs):
         process = self.start(tx, *args, **kwargs)
         try:
-            out, err = process.communicate(timeout=DEADLINE)
+            out, err = process.communicate(timeout=deadline)
         except subprocess.TimeoutExpired:
             process.kill()
             raise AssertionError("no end within the deadline:\n%s%s" % process.communicate()) from None
