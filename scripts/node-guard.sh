@@ -26,16 +26,25 @@
 #
 # A copy belongs to one run at a time: another run of the same project finds the lock taken and has CHDIR~2 for its
 # own, and so on to CHDIR~9.  SLOT says which it is, 1 being CHDIR itself.  Without flock(1) it is always that one.
-# The lock is on the mark, and goes with this process, however that ends.
+# The lock is on the mark, which nobody else can open, and goes with this process, however that ends.
 #
 # At the end of its input it ends what the run left here: cloudplan closes it, or the kernel and
 # sshd do when cloudplan or its machine is no more.  Where nobody says so, as when a machine or a network vanishes, or
 # cloudplan is stopped, six beats without a line are the end.
 #
-# Three processes: this one waits, and cleans up; a child reads; a child of that one counts beats, and kills it
-# when they are six.  So it works in every shell: not in all of them a read has a time limit, or ends by a signal.
-# Where this one is killed the reader cleans up in its place.
+# Three processes: this one waits, and cleans up; a child reads; a child of that one watches, as this one does: so it
+# works in every shell, since not in all of them a read has a time limit, or ends by a signal.  Any one of them may be
+# lost, killed or stopped, and any sleep of theirs:
+#
+#   this one      the reader cleans up in its place, or the watcher where the reader is ended for its silence
+#   the reader    this one sees it, and cleans up
+#   the watcher   this one counts the beats, too; the reader starts another one at its next line
+#   a sleep       who waits for it begins a new one.  Where no sleep works at all, nobody counts any more, rather than
+#                 keeping a processor busy; the end of the input is the end still
+#   stopped       whoever is not stopped wakes all of the guard's process group up, every few seconds
+#
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # lease_...: of scripts/node-lease.sh
 
 guard_say() {
     printf '\ncloudplan-guard %s %s\n' "$CLOUDPLAN_NONCE" "$1"
@@ -103,7 +112,7 @@ guard_make() { # DIR NAME
             [ ! -f "$1/.cloudplan" ]; }; then # again: another guard may be making it at this moment
         guard_reason="$2 exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir"
         ! guard_is_unmarked "$1" || guard_reason="$guard_reason, or have --cloud-adopt look whether it can be used"
-    elif ! guard_words=$(mkdir -p "$1" 2>&1) || ! guard_words=$( (: >>"$1/.cloudplan") 2>&1); then
+    elif ! guard_words=$(mkdir -p "$1" 2>&1) || ! guard_words=$( (umask 077 && : >>"$1/.cloudplan") 2>&1); then
         guard_reason="$2 cannot be made there: $guard_words"
     fi
     [ -z "$guard_reason" ]
@@ -125,7 +134,33 @@ guard_adopt() { # DIR
     guard_word=
     while [ "$guard_word" != adopt ] && read -r guard_word; do :; done
     kill "$guard_watch"
-    [ "$guard_word" = adopt ] && guard_is_unmarked "$1" && : >>"$1/.cloudplan"
+    [ "$guard_word" = adopt ] && guard_is_unmarked "$1" && (umask 077 && : >>"$1/.cloudplan")
+}
+
+# Whether other users can open the mark: who can open it, to read it only, can lock it.
+guard_mark_is_open() { # DIR
+    [ -n "$(find "$1/.cloudplan" -prune '(' -perm -040 -o -perm -020 -o -perm -004 -o -perm -002 ')')" ]
+}
+
+# Puts a mark that is locked already in the place of one that others can open, as earlier versions have made it: somebody
+# may hold the old one's lock for ever, having it open.  Two guards do not replace each other's: the new file's
+# lock is taken before one looks at the mark once more.  False: the old mark's guard is still there, or another one is
+# replacing it.
+guard_close_mark() { # DIR
+    guard_read_mark "$1"
+    ! guard_is_child "$guard_reader" "$guard_holder" && (umask 077 && : >>"$1/.cloudplan-new") || return
+    exec 4>>"$1/.cloudplan-new"
+    flock -n 0 <&4
+    if [ $? = 1 ]; then
+        exec 4>&-
+        return 1
+    fi
+    if guard_mark_is_open "$1"; then
+        mv -f "$1/.cloudplan-new" "$1/.cloudplan"
+    else
+        exec 4>&-
+        rm -f "$1/.cloudplan-new"
+    fi
 }
 
 # The copy becomes this guard's own: descriptor 4 holds the lock, and no process that may outlive the guard has it.
@@ -133,6 +168,7 @@ guard_adopt() { # DIR
 guard_take() { # DIR NAME
     guard_make "$1" "$2" || return 1
     command -v flock >/dev/null || return 0
+    ! guard_mark_is_open "$1" || guard_close_mark "$1" || return
     exec 4>>"$1/.cloudplan"
     # As its input: some shells hand on no other descriptor.  A status beyond 1 says that there are no locks here.
     flock -n 0 <&4
@@ -147,11 +183,17 @@ guard_name() { # SLOT
     guard_place=$guard_base/${guard_copy##*/}
 }
 
-# The guard of this very run that has the copy still, not having noticed that its connection broke: it is to clean up.
-guard_end_former() { # DIR
+# What the mark says of its guard: the run's id, and two pids.
+guard_read_mark() { # DIR
     guard_run='' guard_holder='' guard_reader=''
     read -r guard_run guard_holder guard_reader <"$1/.cloudplan"
-    case $guard_holder$guard_reader in '' | *[!0-9]*) return ;; esac
+    case $guard_holder in '' | *[!0-9]*) guard_reader= ;; esac
+    case $guard_reader in *[!0-9]*) guard_reader= ;; esac
+}
+
+# The guard of this very run that has the copy still, not having noticed that its connection broke: it is to clean up.
+guard_end_former() { # DIR
+    guard_read_mark "$1"
     if [ "$guard_run" = "$CLOUDPLAN_RUN" ] && guard_is_child "$guard_reader" "$guard_holder"; then
         kill -s KILL "$guard_reader"
     fi
@@ -196,49 +238,80 @@ guard_directory() {
     return 1
 }
 
-# Pids of this user's processes that belong to the run: those that came over this very
-# connection (sshd puts it into their environment), and those that the run's id marks; not this script, of which
-# $guard_me asks.
-guard_pids() {
-    for guard_proc in /proc/[0-9]*; do
-        guard_pid=${guard_proc#/proc/}
-        if [ "$guard_pid" = "$$" ] || [ "$guard_pid" = "$guard_me" ] || [ "$guard_pid" = "$PPID" ] || [ ! -O "$guard_proc/environ" ]; then
-            continue
-        fi
-        if tr '\0' '\n' <"$guard_proc/environ" 2>/dev/null |
-            grep -qxF -e "SSH_CONNECTION=$SSH_CONNECTION" -e "CLOUDPLAN_RUN=$CLOUDPLAN_RUN"; then
-            # A shell of this very script (a subshell, the pipe above) is gone by itself.
-            read -r _ _ _ guard_parent _ <"$guard_proc/stat" 2>/dev/null && [ "$guard_parent" != "$guard_me" ] &&
-                echo "$guard_pid"
+# Names PID/environ of processes that came over this very connection (sshd puts it into their environment), or that the
+# run's id marks.  All processes are looked at by one grep: on a busy machine it takes seconds to start two
+# programs for each of some hundred.  busybox need not know grep's -z.
+guard_grep() (
+    cd /proc && set +f || return
+    LC_ALL=C
+    GUARD_CONNECTION=SSH_CONNECTION=$SSH_CONNECTION GUARD_RUN=CLOUDPLAN_RUN=$CLOUDPLAN_RUN
+    export LC_ALL GUARD_CONNECTION GUARD_RUN
+    if printf 'a\0b\0' | grep -q -z -x -F b; then
+        echo [0-9]*/environ | xargs grep -l -s -z -x -F -e "$GUARD_CONNECTION" -e "$GUARD_RUN"
+    else
+        # shellcheck disable=SC2016 # awk's own
+        echo [0-9]*/environ | xargs head -n 100000 | tr '\0' '\n' | awk '/^==> [0-9]+\/environ <==$/ { name = $2 }
+            ($0 == ENVIRON["GUARD_CONNECTION"] || $0 == ENVIRON["GUARD_RUN"]) && name != last { print last = name }'
+    fi
+)
+
+# Pids of this user's processes that belong to the run, in $guard_left; not this script, of which $guard_me asks.
+guard_find_left() {
+    guard_left=
+    for guard_name in $(guard_grep); do
+        guard_pid=${guard_name%%/*}
+        if [ "$guard_pid" != "$$" ] && [ "$guard_pid" != "$guard_me" ] && [ "$guard_pid" != "$PPID" ] && [ -O "/proc/$guard_name" ]; then
+            # Shells of this very script, and what looked for all this, are gone by now, or at once.
+            guard_parent=
+            read -r _ _ guard_state guard_parent _ <"/proc/$guard_pid/stat"
+            [ "${guard_parent:-$guard_me}" = "$guard_me" ] || [ "$guard_state" = Z ] || guard_left="$guard_left $guard_pid"
         fi
     done
 }
 
-# Whether a pid is still that of a child of the other one.
+# Whether a pid is still that of a living child of the other one.
 guard_is_child() { # PID PARENT
-    guard_parent=
+    [ -n "$1" ] && [ -n "$2" ] || return
+    guard_parent='' guard_state=
     if [ -d /proc/self ]; then
-        read -r _ _ _ guard_parent _ <"/proc/$1/stat"
+        read -r _ _ guard_state guard_parent _ <"/proc/$1/stat"
     else
         guard_parent=$(ps -o ppid= -p "$1")
     fi
-    [ "${guard_parent##* }" = "$2" ]
+    [ "${guard_parent##* }" = "$2" ] && [ "$guard_state" != Z ]
 }
 
-# Workers end by themselves when their connection does; what they have started may not.
+# Whether the guard itself is still there: not only a zombie, whose parent is stopped.
+guard_is_there() {
+    if [ -d /proc/self ]; then
+        lease_start_of $$ && [ "$lease_start" = "$guard_start" ] || return
+        case ${lease_stat##*') '} in Z* | X*) return 1 ;; esac
+    else
+        kill -0 $$
+    fi
+}
+
+# Workers end by themselves when their connection does; what they have started may not.  Within ten seconds: who ignores
+# SIGTERM has two.
 guard_end() {
     [ -d /proc/self ] && [ -n "$SSH_CONNECTION" ] || return 0
     guard_tries=0
+    lease_clock
+    guard_until=$((lease_result + 9))
     while
-        guard_left=$(guard_pids)
+        guard_find_left
         [ -n "$guard_left" ]
     do
         guard_signal=TERM
         [ "$guard_tries" -lt 3 ] || guard_signal=KILL
         # shellcheck disable=SC2086 # a list of numbers
-        kill -s "$guard_signal" $guard_left 2>/dev/null
+        kill -s "$guard_signal" $guard_left
+        # One that is stopped ends only when it goes on.
+        # shellcheck disable=SC2086 # a list of numbers
+        kill -s CONT $guard_left
         guard_tries=$((guard_tries + 1))
-        [ "$guard_tries" -lt 10 ] || return 0
+        lease_clock
+        [ "$lease_result" -lt "$guard_until" ] || return 0
         # Most end at once.  Not every sleep knows parts of a second.
         if [ "$guard_tries" -gt 1 ] || ! sleep 0.1; then
             sleep 1
@@ -246,7 +319,7 @@ guard_end() {
     done
 }
 
-# Ends the connection.  After six silent beats the other end may be there still, stopped, while its pytest goes on and starts
+# Ends the connection, where it was not its end that ended the reader.  After six silent beats the other end may be there still, stopped, while its pytest goes on and starts
 # a worker anew for each that guard_end ends.
 guard_hang_up() {
     [ "$CLOUDPLAN_SLOT" != none ] && [ -d /proc/self ] || return 0
@@ -257,7 +330,7 @@ guard_hang_up() {
 
 # To be called in a subshell, whose processes can be ended, unlike the guard.
 guard_prepare() { # EGG...
-    trap - HUP PIPE INT
+    trap - HUP PIPE INT USR1 USR2
     prepare_child=
     prepare_reason=
     trap '[ -z "$prepare_child" ] || kill "$prepare_child"; exit 1' TERM
@@ -268,46 +341,110 @@ guard_prepare() { # EGG...
     fi
 }
 
-# Kills the reader when there were six beats without a signal from it.  Not by a sleep in the foreground, which would
-# be left behind.  In steps of a few seconds, to end soon where the reader has been killed.
-guard_count() { # PID
-    exec </dev/null 3>&-
-    guard_step=${CLOUDPLAN_BEAT:-15}
-    guard_limit=$((6 * guard_step))
-    [ "$guard_step" -le 5 ] || guard_step=5
-    guard_silence=0
-    guard_sleep=
-    trap 'guard_silence=0' USR1
-    trap 'kill "$guard_sleep"; exit' TERM
-    while [ "$guard_silence" -lt "$guard_limit" ]; do
-        sleep "$guard_step" &
+# Both who watch: they wait for a step of a few seconds, or for a signal.  False: no sleep works here.
+guard_pause() {
+    if ! kill -0 "$guard_sleep"; then
+        guard_pauses=$((guard_pauses + 1))
+        if [ "$guard_pauses" -ge 20 ]; then
+            [ $((guard_now - guard_mark)) -ge 2 ] || return
+            guard_pauses=0 guard_mark=$guard_now
+        fi
+        # Ended with those who wait for it: they ignore signals.
+        (trap - HUP PIPE TERM INT && exec sleep "$guard_step") &
         guard_sleep=$!
-        until
-            wait "$guard_sleep"
-            [ $? -le 128 ] # more: a signal came
-        do
-            :
-        done
-        guard_is_child "$1" $$ || [ -d "/proc/$1" ] || exit
-        guard_silence=$((guard_silence + guard_step))
+    fi
+    # It returns for a signal, too, and a sleep may end by one: whether it is there still is seen above.
+    wait "$guard_sleep" || :
+}
+
+# Until the reader ends, which the command after READER LIMIT tells, or says so: kills it when it has not sent a signal for
+# LIMIT seconds.
+guard_watch() { # READER LIMIT COMMAND...
+    guard_read_pid=$1
+    guard_limit=$2
+    shift 2
+    guard_step=${CLOUDPLAN_BEAT:-15}
+    [ "$guard_step" -le 5 ] || guard_step=5
+    guard_pauses=0 guard_heard=1 guard_mark=
+    while "$@"; do
+        lease_clock
+        guard_now=$lease_result
+        guard_mark=${guard_mark:-$guard_now}
+        [ -z "$guard_heard" ] || guard_last=$guard_now
+        guard_heard=
+        if [ $((guard_now - guard_last)) -ge "$guard_limit" ]; then
+            kill -s KILL "$guard_read_pid"
+        fi
+        kill -s CONT 0
+        guard_pause || break
     done
-    ! guard_is_child "$1" $$ || kill -s KILL "$1"
+    kill -s KILL "$guard_sleep"
+}
+
+# The pid of this shell, which may be a subshell, in $guard_me: $$ is the first one's.
+guard_who() {
+    guard_me=$(exec sh -c 'echo "$PPID"')
+}
+
+# Whatever the reader's end was, something has to clean up.
+guard_end_without_main() {
+    guard_is_there || {
+        guard_end
+        lease_drop
+    }
+}
+
+# The watcher.  It gives the first one, which counts as well, the time to act.
+guard_count() { # READER
+    trap 'guard_heard=1' USR1
+    guard_sleep=
+    trap 'kill -s KILL "$guard_sleep"; exit' TERM
+    exec </dev/null 3>&-
+    guard_who
+    guard_watch "$1" $((6 * ${CLOUDPLAN_BEAT:-15} + 5)) guard_is_child "$guard_me" "$1"
+    guard_is_child "$guard_me" "$1" || guard_end_without_main
+    exit
+}
+
+# For the watcher that begins, SIGTERM is an end as long as it has no trap for it.
+guard_start_counter() {
+    trap : TERM
+    guard_count "$guard_self" &
+    guard_counter=$!
+    trap '' TERM
+}
+
+# Says that there was a line.  Never to a pid that may be somebody else's by now.
+guard_tell() { # SIGNAL
+    if guard_is_child "$guard_counter" "$guard_self"; then
+        kill -s USR1 "$guard_counter"
+    else
+        guard_start_counter
+    fi
+    ! guard_is_child "$guard_self" $$ || kill -s USR1 $$
+}
+
+# Whether the reader is at work, as its parent sees it.
+guard_reads() {
+    [ -z "$guard_over" ] && guard_is_child "$guard_reader" $$
 }
 
 # The reader.  It has not the lock: redirections of the call itself would leave it a copy.
 guard_read() { # EGG...
     exec <&5 4>&- 5<&-
     guard_job=
-    guard_self=$(exec sh -c 'echo "$PPID"') # $$ is its parent's
-    guard_count "$guard_self" &
-    guard_counter=$!
+    trap '' USR1 USR2
+    guard_who
+    guard_self=$guard_me
+    guard_start_counter
     while read -r guard_command; do
-        kill -s USR1 "$guard_counter"
+        guard_tell
         lease_touch
         case $guard_command in
         'lease '*)
             # shellcheck disable=SC2086 # four numbers
-            guard_say "lease $(lease_take ${guard_command#lease } </dev/null)" >&3
+            guard_words=$(lease_take ${guard_command#lease } </dev/null)
+            guard_say "lease ${guard_words:-none the process that was to take it was ended there}" >&3
             ;;
         prepare)
             # The former one has answered, and is at its end.
@@ -317,11 +454,16 @@ guard_read() { # EGG...
             ;;
         esac
     done
-    kill "$guard_counter"
+    if guard_is_child "$guard_counter" "$guard_self"; then
+        kill -s TERM "$guard_counter"
+        kill -s CONT "$guard_counter"
+    fi
     [ -z "$guard_job" ] || ! guard_is_child "$guard_job" "$guard_self" || kill "$guard_job"
-    # Killed, the other one cannot clean up.
-    if ! guard_is_child "$guard_self" $$; then
-        guard_me=$guard_self
+    # Killed, the other one cannot clean up; stopped, it has to go on.
+    if guard_is_child "$guard_self" $$; then
+        kill -s CONT $$
+        kill -s USR2 $$
+    else
         guard_end
         lease_drop
     fi
@@ -330,11 +472,15 @@ guard_read() { # EGG...
 guard_main() {
     exec 2>/dev/null
     # The end of the connection must not be the end of the clean-up.  USR1: before there is a trap for it.
-    trap '' HUP PIPE TERM INT USR1
+    trap '' HUP PIPE TERM INT
+    trap 'guard_heard=1' USR1
+    trap 'guard_over=1' USR2
     unset CDPATH
     # bash has functions from its environment.  What says where this is, and what is there, must not be one of a login's own.
     unset -f cd pwd ls mkdir printf
-    guard_me=$$
+    guard_me=$$ guard_over='' guard_sleep=''
+    lease_start_of $$
+    guard_start=$lease_start
     # As in scripts/node-facts.sh: what the login lacks, the script would lack, too.
     PATH=${PATH:+$PATH:}/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
     export PATH
@@ -345,11 +491,14 @@ guard_main() {
     exec 3>&1 5<&0 >/dev/null </dev/null
     guard_read "$@" &
     guard_reader=$!
-    [ "$guard_slot" = 0 ] || [ ! -w "$guard_place/.cloudplan" ] || echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$guard_place/.cloudplan"
+    [ "$guard_slot" = 0 ] || [ ! -w "$guard_place/.cloudplan" ] || (echo "$CLOUDPLAN_RUN $$ $guard_reader" >"$guard_place/.cloudplan")
     guard_say "ok $guard_slot${guard_place:+ $guard_place}" >&3
     exec 3>&- 5<&-
-    wait "$guard_reader"
-    [ $? -le 128 ] || guard_hang_up # it was killed, by guard_count or by another
+    guard_watch "$guard_reader" $((6 * ${CLOUDPLAN_BEAT:-15})) guard_reads
+    while guard_reads; do
+        wait "$guard_reader"
+    done
+    [ -n "$guard_over" ] || guard_hang_up # the reader was killed, for its silence or by another
     guard_end
     lease_drop
 }

@@ -1,6 +1,6 @@
 /* Asks, and plans again what was refused.
  *
- * The node decides, under a lock there, since only it sees all runs at the same time.  It says what others hold; the
+ * The node decides, since only it sees all runs at the same time.  It says what others hold; the
  * planner makes of that what it would have made of it in the node's facts.  A node that was refused time and again is in
  * great demand: the run goes on without it rather than waiting for its turn. */
 #include "lease.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define TRIES 3
-#define TIMEOUT_MS 20000      /* the lock there is waited for, 5 s */
+#define TIMEOUT_MS 35000      /* undecided claims of others there are waited for, 6 s to 24 s */
 #define MIB_MAX UINT64_C(999999999) /* more than scripts/node-lease.sh takes would be no machine */
 
 struct asking {

@@ -120,7 +120,7 @@ class Site:
         assert time.monotonic() - start < promised(15)
         left = [p for folder in ("tmp", "run", "var/tmp", "dev/shm")
                 for p in (self.world.controller.root / folder).glob("cloudplan*")]
-        assert [p for p in left if p.name != "cloudplan-leases" or list(p.iterdir())] == []
+        assert [p for p in left if not p.name.startswith("cloudplan-leases-") or list(p.iterdir())] == []
 
 
 def clean(site):

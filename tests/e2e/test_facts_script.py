@@ -22,7 +22,7 @@ from cloudnodes_chroot import out_of_chroot
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
-LEASES = "lease_dir=/tmp/cloudplan-leases\n"
+LEASES = "lease_parent=/tmp\n"
 LEASE_SCRIPT = (SOURCE / "scripts" / "node-lease.sh").read_text()
 FACTS_SCRIPT = (SOURCE / "scripts" / "node-facts.sh").read_text()
 SCRIPT = LEASE_SCRIPT + FACTS_SCRIPT  # as they are sent
@@ -103,9 +103,9 @@ class Node:
         self.shell = shell
         self.facts_parse = facts_parse
         self.env = {"HOME": str(self.home), "PATH": str(self.commands)}
-        self.leases = top / "leases"
+        self.leases = top / f"cloudplan-leases-{os.getuid()}"
         assert LEASES in SCRIPT
-        self.script = SCRIPT.replace(LEASES, f"lease_dir={self.leases}\n")
+        self.script = SCRIPT.replace(LEASES, f"lease_parent={top}\n")
         self.covered = False
 
     def command(self, name, body):
@@ -274,9 +274,9 @@ def test_no_home_no_path(node):
 def lease(node, name, pid, numbers="4 1000", who="jenkins@ci1"):
     """A lease that the process holds."""
     node.leases.mkdir(exist_ok=True)
-    node.leases.chmod(0o1777)
+    node.leases.chmod(0o755)
     started = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[19]
-    write(node.leases / name, f"1 {os.getuid()} {who} {numbers} {pid} {started} -\n")
+    write(node.leases / name, f"2 {os.getuid()} {who} {numbers} {pid} {started} 0 1.00 -\nheld\n")
 
 
 def count_processes(node, pythons="/usr/bin/python3", modules=""):
@@ -301,7 +301,7 @@ def test_few_processes(node):
     assert count_processes(node, pythons="/usr/bin/python3\n/usr/bin/python3\nno-such-python") == one + 1
     # a directory for leases costs nothing, until there is one
     node.leases.mkdir()
-    node.leases.chmod(0o1777)
+    node.leases.chmod(0o755)
     assert count_processes(node) == one
     lease(node, "run1.1", os.getpid())
     assert one < count_processes(node) <= one + 12
@@ -311,7 +311,7 @@ def test_leases(node):
     assert node.lines("lease") == []
     lease(node, "run1.1", os.getpid())
     lease(node, "run2.7", os.getppid(), "2 0", "ci@::1")
-    write(node.leases / "run3.1", "1 0 x@y 8 8 4194303 1 -\n")
+    write(node.leases / "run3.1", "2 0 x@y 8 8 4194303 1 0 1.00 -\nheld\n")
     write(node.leases / "run4.1", "lease=8 8 x@y\n")
     facts = node.facts()
     assert (facts["lease_count"], facts["lease_cores"], facts["lease_mem"]) == (2, 6, 1000 << 20)
@@ -320,7 +320,7 @@ def test_leases(node):
     assert node.lines("lease") == ["2 0 ci@::1"]
 
 
-def test_no_leases_of_a_directory_that_is_not_sticky(node):
+def test_no_leases_of_a_directory_that_others_can_write_to(node):
     lease(node, "run1.1", os.getpid())
     node.leases.chmod(0o777)
     assert node.lines("lease") == []

@@ -47,7 +47,7 @@ def finish(site, running):
     out, err = site.finish(running, timeout=WITHIN)
     site.assert_nothing_left()
     for node in site.nodes:
-        assert not list((node.root / "tmp/cloudplan-leases").glob("[0-9a-z]*"))
+        assert not list((node.root / "tmp").glob("cloudplan-leases-*/[0-9a-z]*"))
     assert time.monotonic() - at < promised(WITHIN)
     return out, err
 

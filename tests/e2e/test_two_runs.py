@@ -119,7 +119,7 @@ def test_killed_controller_frees_its_copy(site, node):
 
 def test_all_copies_in_use(site, node):
     (node.home / "lock").write_text('cd; set -- pytest_ci_project; for n in 2 3 4 5 6 7 8 9; do set -- "$@" "pytest_ci_project~$n"; done\n'
-                                    'mkdir "$@"; n=1; command=\n'
+                                    'umask 077; mkdir "$@"; n=1; command=\n'
                                     'for dir; do touch "$dir/.cloudplan"; command="$command flock -n $dir/.cloudplan"; done\n'
                                     'touch held; exec $command -c "touch held; sleep 1000"\n')
     site.write(suite("one"))
