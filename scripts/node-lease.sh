@@ -304,8 +304,8 @@ lease_unused() {
 # Where this process counts processes, in $lease_own_space: 0 where that cannot be told.
 lease_find_space() {
     lease_own_space=$(readlink /proc/self/ns/pid)
-    lease_own_space=${lease_own_space#*[}
-    lease_own_space=${lease_own_space%]}
+    lease_own_space=${lease_own_space#*'['}
+    lease_own_space=${lease_own_space%']'}
     case $lease_own_space in '' | *[!0-9]*) lease_own_space=0 ;; esac
 }
 
