@@ -123,11 +123,11 @@ guard_make() { # DIR NAME
 guard_adopt() { # DIR
     guard_say "adopt $1"
     (
-        guard_sleep=
-        trap 'kill "$guard_sleep"; exit' TERM
+        guard_timer=
+        trap 'kill "$guard_timer"; exit' TERM
         sleep 600 &
-        guard_sleep=$!
-        wait "$guard_sleep"
+        guard_timer=$!
+        wait "$guard_timer"
         kill -s KILL $$
     ) </dev/null >/dev/null &
     guard_watch=$!
