@@ -217,9 +217,11 @@ int rundir_write(const char *dir, const char *name, const char *text, size_t len
 out:
     if (result < 0)
         error_errno(err, path);
-    if (fd >= 0)
+    struct stat st;
+    bool device = made && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode);
+    if (made)
         close(fd);
-    if (made && result < 0) /* half a file is none */
+    if (made && result < 0 && !device) /* half a file is none */
         unlink(path);
     free(path);
     return result;

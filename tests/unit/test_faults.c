@@ -133,7 +133,7 @@ static int make_rundir(void *arg, struct error *err)
 static void test_rundir_create(void **state)
 {
     (void)state;
-    static const struct fault ways[] = {{" mkdtemp mkdir ", ENOSPC, false}, {" mkdtemp mkdir ", EROFS, true}};
+    static const struct fault ways[] = {{" mkdirat ", ENOSPC, false}, {" mkdirat ", EROFS, true}};
     for (size_t i = 0; i < 2; i++)
         assert_true(fault_each(&ways[i], make_rundir, NULL, system_alone, bases, 50) > 0);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <pwd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -217,13 +218,12 @@ static void test_refused(void **state)
     assert_refused(
         &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){"/", NULL}},
         "/: would be copied as a whole; name a directory in it");
-    char *home = strdup(getenv("HOME") ? getenv("HOME") : "");
-    setenv("HOME", in_base("else"), 1);
-    snprintf(text, sizeof text, "%s: would be copied as a whole; name a directory in it", in_base("else"));
+    /* The home of the password database; what HOME says is none (CI servers point it to a workspace). */
+    const struct passwd *user = getpwuid(geteuid());
+    assert_non_null(user);
+    snprintf(text, sizeof text, "%s: would be copied as a whole; name a directory in it", user->pw_dir);
     assert_refused(
-        &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){"../else", NULL}}, text);
-    setenv("HOME", home, 1);
-    free(home);
+        &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){user->pw_dir, NULL}}, text);
     snprintf(text, sizeof text, "%s would be copied to tests, which the project itself has: rename one",
              in_base("else/tests"));
     assert_refused(&(struct sync_params){.root = params.root,

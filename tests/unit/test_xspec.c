@@ -142,7 +142,7 @@ static void test_local_python_with_blanks(void **state)
     struct node_list list = ready("a :");
     node_set(&list.nodes[1], NODE_UNFIT, "too small");
     const struct xspec_params params = {"d", PYTHONS("p"), PYTHONS("/a\nb"), NULL, false};
-    assert_strings(xspec_tx(&list, &params, &err), &err, "ssh=a//id=a_0//chdir=d//python=p");
+    assert_strings(xspec_tx(&list, &params, &err), &err, "ssh=a//id=a_0//node=a//chdir=d//python=p");
     node_list_clear(&list);
 }
 
@@ -586,7 +586,7 @@ static void test_odd_users_of_ssh_config(void **state)
         list.nodes[0].conf = &conf;
         snprintf(expected, sizeof expected, "1/%s%sa", users[i].login ? user : "", users[i].login ? "@" : "");
         assert_strings(xspec_sshlogin(&list, &err), &err, expected);
-        snprintf(expected, sizeof expected, "ssh=%s%sa//id=a_0//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
+        snprintf(expected, sizeof expected, "ssh=%s%sa//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
                  users[i].tx ? user : "", users[i].tx ? "@" : "");
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
     }
