@@ -34,9 +34,12 @@ def write(reason):
         return None
     text = "".join(c if c.isprintable() else "?" for c in reason or COMPLETE)[:LINE_MAX]
     try:
-        with open(PATH + ".tmp", "w", encoding="utf-8", errors="replace") as file:
-            file.write("%s %s\n" % (WORD, text))
-        os.replace(PATH + ".tmp", PATH)
+        # Over what is there, which is larger: so it takes no room on a full disk.
+        record = os.open(PATH, os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            os.write(record, ("%s %s\n" % (WORD, text)).encode("utf-8", "replace"))
+        finally:
+            os.close(record)
     except OSError as error:
         return "%s: %s" % (PATH, error.strerror)
     return None

@@ -198,7 +198,8 @@ static void attend(struct child *child)
 
 /* --- the record of completion --- */
 
-#define RECORD_MAX 512
+#define RECORD_NAME "complete"
+#define RECORD_MAX 2048 /* bytes, more than the plugin writes */
 
 struct record {
     char *path;
@@ -214,13 +215,18 @@ static int record_expect(struct record *record, const char *rundir, struct error
         return error_errno(err, "random numbers");
     for (size_t i = 0; i < sizeof bytes; i++)
         sprintf(record->word + 2 * i, "%02x", bytes[i]);
-    if (!(record->path = path_join(rundir, "complete")))
+    if (!(record->path = path_join(rundir, RECORD_NAME)))
         return error_errno(err, rundir);
     if (asprintf(&record->variable, "CLOUDPLAN_RECORD=%s %s", record->word, record->path) < 0) {
         record->variable = NULL;
         return error_errno(err, rundir);
     }
-    return unlink(record->path) && errno != ENOENT ? error_errno(err, record->path) : 0;
+    if (unlink(record->path) && errno != ENOENT)
+        return error_errno(err, record->path);
+    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full meanwhile. */
+    char blank[RECORD_MAX];
+    memset(blank, ' ', sizeof blank);
+    return rundir_write(rundir, RECORD_NAME, blank, sizeof blank, err);
 }
 
 /* What follows the start's word in the record, in text; NULL where there is no record of this start. */

@@ -155,7 +155,7 @@ static void test_status_0_takes_a_record(void **state)
         {"set -- $CLOUDPLAN_RECORD; printf 'x%s complete' $1 > $2", 0, "before it had told"},
         {"set -- $CLOUDPLAN_RECORD; echo complete > $2", 0, "before it had told"},
         {"set -- $CLOUDPLAN_RECORD; : > $2", 0, "before it had told"},
-        {"set -- $CLOUDPLAN_RECORD; mkfifo $2", 0, "before it had told"},
+        {"set -- $CLOUDPLAN_RECORD; rm $2; mkfifo $2", 0, "before it had told"},
         {"set -- $CLOUDPLAN_RECORD; printf '%s a\\033[31mb' $1 > $2", 0, "but a?[31mb:"},
         {"set -- $CLOUDPLAN_RECORD; printf '%s %600s' $1 x > $2", 0, "but "},
     };
@@ -178,7 +178,7 @@ static void test_status_0_takes_a_record(void **state)
     snprintf(script, sizeof script, COMPLETE "cp $2 %s; exit 0", record);
     python_is(script);
     assert_int_equal(run(NULL, &status, &err), 0);
-    snprintf(script, sizeof script, "set -- $CLOUDPLAN_RECORD; [ ! -e $2 ] && cp %s $2", record);
+    snprintf(script, sizeof script, "set -- $CLOUDPLAN_RECORD; ! grep -q complete $2 && cp %s $2", record);
     python_is(script);
     assert_int_equal(run(NULL, &status, &err), -1);
     assert_int_equal(err.status, STATUS_BUG);
