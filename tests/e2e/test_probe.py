@@ -281,7 +281,9 @@ def test_max_startups_is_lived_with(make_site, lines):
     ready = [n for n in nodes if n["state"] == "ready"]
     # Some seven without a second try.  There are seven tries, in which a slow machine has fewer logins done.
     assert len(ready) > max(10, 20 / SLOWNESS), nodes
-    assert all("closed" in n["reason"] for n in nodes if n not in ready)
+    # What sshd's end of it looks like differs: the end of the stream, or a reset where the client has said something by then.
+    reasons = {n["reason"] for n in nodes if n not in ready}
+    assert all(re.search("closed|reset|timed out", reason) for reason in reasons), reasons
 
 
 def test_interrupted(pair):
