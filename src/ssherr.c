@@ -27,6 +27,7 @@ static const struct {
     {"kex_exchange_identification", NODE_OFFLINE, NULL},
     {"Connection closed", NODE_OFFLINE, NULL},
     {"Connection reset", NODE_OFFLINE, NULL},
+    {": Broken pipe", NODE_OFFLINE, NULL}, /* reset as well, seen by a write */
 };
 
 /* Copies the line of text that holds at, or the last non-empty one. */
@@ -71,5 +72,5 @@ bool ssh_dropped(const char *text)
 {
     /* OpenSSH 10 names no phase any more; a connection in use ends with "Connection to HOST closed". */
     return strstr(text, "kex_exchange_identification") || strstr(text, "Connection closed by ") ||
-           strstr(text, "Connection reset by ");
+           strstr(text, "Connection reset by ") || (strstr(text, "ssh_dispatch_run_fatal") && strstr(text, ": Broken pipe"));
 }

@@ -287,9 +287,8 @@ def test_host_keys(three_nodes):
             assert answer["state"] == "refused" and re.search(words, answer["reason"]), (alias, answer)
 
 
-def test_another_key_after_the_probe(three_nodes, cuts):
+def test_another_key_after_the_probe(site, cuts):
     """Whoever takes a node's place between the stages is not given the files."""
-    site = three_nodes
     first, second, third = site.nodes
     site.write(PLAIN)
     swapped = cuts(first, [None])

@@ -34,7 +34,7 @@ static const struct {
      NODE_FAILED, "/home/ci/.ssh/config: terminating, 1 bad configuration options"},
     {"Bad owner or permissions on /home/ci/.ssh/config\r\n", NODE_FAILED,
      "Bad owner or permissions on /home/ci/.ssh/config"},
-    {"client_loop: send disconnect: Broken pipe\r\n", NODE_FAILED,
+    {"client_loop: send disconnect: Broken pipe\r\n", NODE_OFFLINE,
      "client_loop: send disconnect: Broken pipe"},
     /* host keys */
     {BOX "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\n" BOX
