@@ -125,10 +125,12 @@ guard_adopt() { # DIR
     (
         guard_timer=
         trap 'kill "$guard_timer"; exit' TERM
+        guard_who
         sleep 600 &
         guard_timer=$!
         wait "$guard_timer"
-        kill -s KILL $$
+        # The pid may be another's by then.
+        ! guard_is_child "$guard_me" $$ || kill -s KILL $$
     ) </dev/null >/dev/null &
     guard_watch=$!
     guard_word=
@@ -319,10 +321,10 @@ guard_end() {
     done
 }
 
-# Ends the connection, where it was not its end that ended the reader.  After six silent beats the other end may be there still, stopped, while its pytest goes on and starts
-# a worker anew for each that guard_end ends.
+# Ends the connection, where it was not its end that ended the reader.  After six silent beats the other end may be there
+# still, stopped, while its pytest goes on and starts a worker anew for each that guard_end ends.
 guard_hang_up() {
-    [ "$CLOUDPLAN_SLOT" != none ] && [ -d /proc/self ] || return 0
+    [ "$CLOUDPLAN_SLOT" != none ] && [ -d /proc/self ] && guard_is_child $$ "$PPID" || return 0
     guard_name=
     read -r guard_name <"/proc/$PPID/comm"
     case $guard_name in sshd*) kill "$PPID" ;; esac
@@ -343,7 +345,8 @@ guard_prepare() { # EGG...
 
 # Both who watch: they wait for a step of a few seconds, or for a signal.  False: no sleep works here.
 guard_pause() {
-    if ! kill -0 "$guard_sleep"; then
+    # busybox says of no pid at all that it can be signalled.
+    if [ -z "$guard_sleep" ] || ! kill -0 "$guard_sleep"; then
         guard_pauses=$((guard_pauses + 1))
         if [ "$guard_pauses" -ge 20 ]; then
             [ $((guard_now - guard_mark)) -ge 2 ] || return
