@@ -183,13 +183,13 @@ lease_find_owners() {
 
 # The lines of the user's files that look like leases, each with its path and a colon before it.  The words after the
 # user's id are grep's options.  The owner is looked at once more where the directory is read: another user may put a link in the
-# place of his own at any time.
+# place of his own at any time.  To be called in a subshell: it sets limits.
 lease_read_user() { # UID GREP_OPTION...
     lease_path=$lease_parent/cloudplan-leases-$1
     lease_reader=
     # A file may turn into a FIFO or an endless one just when it is opened.
     [ "$1" = "$lease_uid" ] || lease_reader=$lease_limit
-    (
+    {
         # shellcheck disable=SC3045 # most shells have it
         [ -z "$lease_reader" ] || ulimit -v 1000000
         lease_user=$1
@@ -199,7 +199,7 @@ lease_read_user() { # UID GREP_OPTION...
             -type d '(' ! -user "$lease_user" -o -perm -020 -o -perm -002 ')' -prune -o \
             -type f -user "$lease_user" -size -2 -mmin -2 -name '[0-9a-z]*' ! -name '*[!.0-9a-z]*' \
             -exec grep "$@" -s -H -m 2 -E "$lease_form" '{}' + | head -n $((2 * lease_files))
-    ) 2>/dev/null
+    } 2>/dev/null
 }
 
 # All users' lines, in $lease_lines.
