@@ -347,13 +347,14 @@ guard_prepare() { # EGG...
 guard_pause() {
     # busybox says of no pid at all that it can be signalled.
     if [ -z "$guard_sleep" ] || ! kill -0 "$guard_sleep"; then
+        # Twenty that do sleep take twenty seconds at least.  On a busy machine twenty that fail take some seconds, too.
         guard_pauses=$((guard_pauses + 1))
         if [ "$guard_pauses" -ge 20 ]; then
-            [ $((guard_now - guard_mark)) -ge 2 ] || return
+            [ $((guard_now - guard_mark)) -ge 10 ] || return
             guard_pauses=0 guard_mark=$guard_now
         fi
-        # Ended with those who wait for it: they ignore signals.
-        (trap - HUP PIPE TERM INT && exec sleep "$guard_step") &
+        # Ended with those who wait for it: they ignore signals.  It may outlive the guard, and has not the lock.
+        (exec 4>&- && trap - HUP PIPE TERM INT && exec sleep "$guard_step") &
         guard_sleep=$!
     fi
     # It returns for a signal, too, and a sleep may end by one: whether it is there still is seen above.

@@ -198,12 +198,13 @@ def test_each_part_is_lost(start):
 
 @pytest.mark.parametrize("start", TWO, indirect=True)
 def test_each_part_is_lost_and_the_controller_says_nothing(start):
-    """Six beats without a word are the end all the same."""
+    """Six beats without a word are the end all the same.  SIGTERM is as above: ignored, or as good as SIGKILL for a sleep."""
     guards = []
-    for part, number in CASES:
-        guards.append(ready(start(beat=5)))
+    cases = [case for case in CASES if case[1] != signal.SIGTERM]
+    for part, number in cases:
+        guards.append(ready(start(beat=3)))
         os.kill(guards[-1].parts()[part], number)
-    for guard, case in zip(guards, CASES):
+    for guard, case in zip(guards, cases):
         wait_until(guard.over, WITHIN, f"the run's processes and lease to go: {case}")
         wait_until(lambda g=guard: not g.processes(), WITHIN, f"the guard to end: {case}")
 
@@ -247,8 +248,9 @@ def test_no_file_may_grow(start):
     assert guard.process.wait(WITHIN) == 0
 
 
-@pytest.mark.parametrize("grep", ["as it is", "without -z"])
-@pytest.mark.parametrize("start", TWO, indirect=True)
+# busybox runs its own grep, whatever is in PATH
+@pytest.mark.parametrize("start, grep", [(shell, grep) for shell in TWO for grep in ("as it is", "without -z")
+                                         if (shell, grep) != ("busybox", "without -z")], indirect=["start"])
 def test_clean_up_among_hundreds_of_processes(start, tmp_path, grep):
     """Each in its turn: idle ones of others, those of this run that end, that ignore SIGTERM, that are stopped."""
     tools = tmp_path / "tools"

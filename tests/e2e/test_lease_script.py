@@ -33,6 +33,9 @@ SHELLS = {
     "zsh": ["zsh", "--emulate", "sh"],
 }
 HERE = [name for name, argv in SHELLS.items() if shutil.which(argv[0])]
+# For what takes long: where the shell makes no difference, and where the one that differs most is enough.
+in_one_shell = pytest.mark.parametrize("node", HERE[:1], indirect=True)
+in_two_shells = pytest.mark.parametrize("node", [name for name in ("dash", "busybox") if name in HERE], indirect=True)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 
@@ -113,6 +116,11 @@ class Node:
     def files(self, user=None):
         folder = self.of(user)
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def everything(self):
+        """All that is there, and what tells that it has been changed; that it was looked at (st_atime) does not."""
+        return [(path, s.st_mode, s.st_ino, s.st_uid, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+                for path in sorted(self.top.rglob("*")) for s in [path.lstat()]]
 
     def write(self, name, text, user=None):
         """A file as the user may have put it there."""
@@ -240,12 +248,14 @@ def test_lease_of_the_same_run_on_the_same_machine(node):
     # together with the other run they have to find room in the machine, which has at least 64 cores
     assert second.take(13, 0, 64, 1000) == "taken 52 0 ci@run2"
     assert second.take(12, 0, 64, 1000) == "ok"
-    assert node.files() == sorted(g.file.name for g in (first, second, other))
+    # the second one's comes in place of its former one, under its other name
+    assert node.files() == sorted([first.file.name, second.file.name + ".2", other.file.name])
 
 
 MINE = f"run{os.getpid()}x"  # processes of others on this machine may have another one
 
 
+@in_two_shells
 @pytest.mark.parametrize("name", ["CLOUDPLAN_RUN", "CLOUDPLAN_CONTROLLER"])  # of a node's processes, of the controller's
 def test_used_memory_is_not_taken_off_twice(node, name):
     first, second = node.guard(MINE), node.guard("run2")
@@ -282,6 +292,7 @@ def test_used_memory_is_seen_by_connection_and_counted_once(node):
         worker.communicate()
 
 
+@in_one_shell
 def test_more_used_than_leased(node):
     first, second = node.guard(MINE), node.guard("run2")
     assert first.take(2, 5, 8, 100000) == "ok"
@@ -362,6 +373,7 @@ USERS = {"one user": [None, None, None], "two users": [None, NOBODY, NOBODY - 1]
 TRIES = int(os.environ.get("CLOUDPLAN_LEASE_TRIES", "12"))  # a thousand take an hour where a fork takes 5 ms
 
 
+@in_two_shells
 @pytest.mark.parametrize("users", [name for name in USERS if name == "one user" or os.geteuid() == 0])
 def test_never_more_than_there_is(node, users):
     """Three that ask at the same time, of whom one, or two, can have what they ask for."""
@@ -385,6 +397,7 @@ STEPS = {
 }
 
 
+@in_two_shells
 def test_in_every_order(node):
     """One of the two pauses at one or two of the steps, so that the other one takes all or a part of its own meanwhile."""
     for line, pause in STEPS.items():
@@ -401,6 +414,7 @@ def test_in_every_order(node):
         drop_all(takers)
 
 
+@in_one_shell
 def test_two_that_start_together_divide_the_machine(node):
     """The directory is not there yet; who comes second gets less when it asks again."""
     for _ in range(3):
@@ -417,6 +431,7 @@ def test_two_that_start_together_divide_the_machine(node):
         shutil.rmtree(node.leases)
 
 
+@in_two_shells
 @pytest.mark.parametrize("ticket", ["0.01", "999999999.00"])
 def test_claim_that_is_never_decided(node, ticket):
     """Its guard is stopped, or it is somebody's who wants to be in the way: it counts as held after a while."""
@@ -431,6 +446,7 @@ def test_claim_that_is_never_decided(node, ticket):
     assert guard.list() == ["5 0 ci@run2"]
 
 
+@in_two_shells
 def test_claims_that_are_decided_meanwhile(node):
     earlier, later, guard = node.guard("run2"), node.guard("run3"), node.guard("run1")
     first = node.write(f"run2.{earlier.pid}", lease_of(earlier, "ci@run2", 5, 0, ticket="0.01", held=False))
@@ -448,6 +464,7 @@ def test_claims_that_are_decided_meanwhile(node):
     assert guard.line() in ("ok", "taken 5 0 ci@run3")
 
 
+@in_two_shells
 def test_guard_that_is_killed_while_it_claims(node):
     other, guard = node.guard("run2"), node.guard("run1")
     node.write(f"run2.{other.pid}", lease_of(other, "ci@run2", 8, 0, ticket="0.01", held=False))
@@ -476,6 +493,7 @@ def test_two_users(node):
     assert (node.files(), node.files(NOBODY)) == ([second.file.name], [first.file.name + ".2"])
 
 
+@in_one_shell
 @as_root
 def test_other_users_memory_is_counted_in_full(node):
     first, second = node.guard(MINE), node.guard("run2", user=NOBODY)
@@ -544,6 +562,7 @@ def test_what_others_have_put_there(node):
     assert [(s.st_mtime, s.st_mode) for s in before] == [(path.stat().st_mtime, path.stat().st_mode) for path in folder.iterdir()]
 
 
+@in_two_shells
 @as_root
 @pytest.mark.parametrize("kind", ["directory", "link", "link to own", "file", "fifo"])
 def test_another_user_was_first(node, kind):
@@ -563,14 +582,15 @@ def test_another_user_was_first(node, kind):
     guard = node.guard("run1")
     if kind == "directory":
         (node.leases / guard.file.name).symlink_to(victim / "run1.1")
-    before = [(path, path.lstat()) for path in sorted(node.top.rglob("*"))]
+    before = node.everything()
     assert guard.take(1, 0, 8, 1000) == f"none {node.leases} is not this user's directory there: have it removed"
     assert guard.ask("lease_touch; echo $?") == "1"
     assert guard.ask("lease_drop; echo $?") == "0"
     assert guard.list() == []
-    assert before == [(path, path.lstat()) for path in sorted(node.top.rglob("*"))]
+    assert before == node.everything()
 
 
+@in_one_shell
 @as_root
 def test_files_that_change_while_they_are_read(node):
     """Another user's file becomes a FIFO, an endless file, a link, time and again: nobody waits for it for long."""
@@ -657,6 +677,7 @@ def garbage(holder):
             yield " ".join([*fields[:place], value, *fields[place + 1 :]]) + "\n"
 
 
+@in_two_shells
 def test_garbage(node):
     holder, guard = node.guard("run1"), node.guard("run2")
     count = 0
@@ -713,6 +734,7 @@ def test_what_is_held_and_nothing_else(node):
     assert guard.take(5, 0, 8, 1000) == "ok"
 
 
+@in_two_shells
 def test_large_file(node):
     holder, guard = node.guard("run1"), node.guard("run2")
     node.write("long.1", lease_of(holder) + "more\n" * 1000)
@@ -724,6 +746,7 @@ def test_large_file(node):
     assert time.monotonic() - began < DEADLINE
 
 
+@in_one_shell
 def test_thousands_of_files(node):
     holder, guard = node.guard("run1"), node.guard("run2")
     for i in range(1500):
@@ -735,6 +758,7 @@ def test_thousands_of_files(node):
     assert node.files() == [guard.file.name]
 
 
+@in_one_shell
 @as_root
 def test_thousands_of_another_user_s_files_and_directories(node):
     """They are his own affair."""
@@ -745,6 +769,7 @@ def test_thousands_of_another_user_s_files_and_directories(node):
     assert guard.take(8, 0, 8, 1000) == "ok"
 
 
+@in_one_shell
 def test_largest_leases(node):
     holder, guard = node.guard("run1"), node.guard("run2")
     for i in range(300):
@@ -777,6 +802,7 @@ def test_odd_run(node, run):
     assert not node.leases.exists()
 
 
+@in_one_shell
 @pytest.mark.parametrize(
     "who, shown",
     [("", "unknown"), ("a b", "unknown"), ("\033[2J", "unknown"), ("*", "unknown"), ("x" * 80, "x" * 64), ("a@::1", "a@::1")],
@@ -786,6 +812,7 @@ def test_who(node, who, shown):
     assert node.guard("run2").list() == [f"1 2 {shown}"]
 
 
+@in_one_shell
 @pytest.mark.parametrize("connection", ["", "x", "a\nb c d", "$(id) 1 2 3", "x" * 300])
 def test_odd_connection(node, connection):
     guard = node.guard("run1", env={"SSH_CONNECTION": connection})
