@@ -530,6 +530,10 @@ lease_round() { # PROCESSES MEM_MIB CORES AVAILABLE_MIB
             lease_take_back
             echo "none $lease_dir: nothing can be written there: is the disk full?"
         fi
+    elif [ -z "$lease_claimed" ] && lease_fits 3 "$@"; then
+        # However late it is: nobody is left to be named as the one who has the room.
+        lease_claimed=1 lease_again=1
+        return 1
     elif [ -n "$lease_late" ] || ! lease_fits 1 "$@"; then
         lease_taken
     elif ! lease_fits 2 "$@"; then

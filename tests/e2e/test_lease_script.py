@@ -465,6 +465,28 @@ def test_claims_that_are_decided_meanwhile(node):
 
 
 @in_two_shells
+def test_room_that_is_free_too_late(node):
+    """It has given way to an earlier claim for as long as it waits; then that one is gone, and nobody can be said to have the room."""
+    late = "    lease_late=\n"
+    assert late in node.script
+    node.script = node.script.replace(late, f"{late}    [ ! -e {node.top}/late ] || lease_late=1\n")
+    # it waits for the other one's end just before it looks for the last time
+    line = "    lease_each lease_count\n"
+    assert line in node.script
+    node.script = node.script.replace(line, f"    [ -n \"$lease_claimed\" ] || while [ -e {node.top}/wait ]; do sleep 0.1; done\n{line}")
+    (node.top / "wait").touch()
+    other, guard = node.guard("run2"), node.guard("run1")
+    claim = node.write(f"run2.{other.pid}", lease_of(other, "ci@run2", 8, 0, ticket="0.01", held=False))
+    guard.send("lease_take 4 0 8 1000")
+    wait_until(guard.file.exists, DEADLINE, "the claim")
+    wait_until(lambda: not guard.file.exists(), DEADLINE, "the claim to give way")
+    claim.unlink()
+    (node.top / "late").touch()
+    (node.top / "wait").unlink()
+    assert guard.line() == "ok"
+
+
+@in_two_shells
 def test_guard_that_is_killed_while_it_claims(node):
     other, guard = node.guard("run2"), node.guard("run1")
     node.write(f"run2.{other.pid}", lease_of(other, "ci@run2", 8, 0, ticket="0.01", held=False))
