@@ -35,7 +35,7 @@ import pytest
 import pytest_cloudplan_completion
 from pytest_cloudplan_collect import Collect
 from pytest_cloudplan_coverage import Coverage
-from pytest_cloudplan_gate import Gates
+from pytest_cloudplan_gate import EXIT, Gates
 from pytest_cloudplan_gateways import (
     STATUS_UNAVAILABLE,
     Gateways,
@@ -170,6 +170,17 @@ def pytest_configure(config):
 # The session
 
 
+class AskedToExit:
+    """A test that calls pytest.exit() ends the whole run, as here."""
+
+    # Last: other plugins take what the worker has measured.
+    @pytest.hookimpl(trylast=True, optionalhook=True)
+    def pytest_testnodedown(self, node, error):
+        asked = getattr(node, "workeroutput", {}).get(EXIT)
+        if asked and not error:
+            pytest.exit(asked["words"], asked["status"])
+
+
 class Controller:
     """The hooks of a distributed session."""
 
@@ -186,6 +197,7 @@ class Controller:
         config.pluginmanager.register(self.told, "cloudplan-told")
         self.gates = Gates(config, self.results, self.coverage.own_file, self.say)
         config.pluginmanager.register(self.gates, "cloudplan-gates")
+        config.pluginmanager.register(AskedToExit(), "cloudplan-exit")
         self.gateways = None
         self.copied = True  # whether the worker that xdist is about to set up has a copy of the root
         self.unheard = set()  # ids of first workers that were not ready yet
@@ -316,8 +328,11 @@ class Controller:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.config.pluginmanager.hasplugin("dsession"):
             return
-        if exitstatus == pytest.ExitCode.OK and self.what_is_missing():
-            self.say("not all tests were run: too many workers were lost")
+        missing = exitstatus == pytest.ExitCode.OK and self.what_is_missing()
+        if missing:
+            # xdist's words for that it has started no more of them.
+            restarted_enough = getattr(self.config.pluginmanager.getplugin("dsession"), "_summary_report", None)
+            self.say("not all tests were run: " + ("too many workers were lost" if restarted_enough else missing))
             session.exitstatus = STATUS_UNAVAILABLE
         if exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED:
             return

@@ -388,7 +388,14 @@ def worker_output(data, worker):
         output["cov_worker_node_id"] = worker  # becomes a part of a file's name
     if "metadata" in output:
         output["metadata"] = metadata(output["metadata"])
+    if EXIT in output:
+        output[EXIT] = test_exit(output[EXIT])
     return output
+
+
+# In workeroutput, by pytest_cloudplan_worker.py: what a test there has given to pytest.exit().
+EXIT = "cloudplan_exit"
+test_exit = record(words=string, status=or_none(whole))
 
 
 def metadata(value):
@@ -419,6 +426,7 @@ class Gate:
         self.given_ids = Counter()  # the same by node ids
         self.asked_back = None  # indices that it was asked to give back, until it answers
         self.phases = {}  # index: phases of the run at hand that have a result
+        self.told = set()  # indices of which there was any report
         self.pass_on = node.process_from_remote
         self.sendcommand = node.sendcommand
         if hasattr(node, "ENDMARK"):
@@ -447,6 +455,7 @@ class Gate:
             self.given[index] -= 1
             self.given_ids[self.ids[index]] -= 1
         self.phases.pop(index, None)
+        self.told.discard(index)
 
     def receive(self, message):
         if message is getattr(self.node, "ENDMARK", None) or isinstance(message, enum.Enum):
@@ -543,6 +552,7 @@ class Gate:
         report = self.report("testreport", data)
         if type(report) is pytest.TestReport:
             self.note_phase(index, report)
+        self.told.add(index)
         self.tell("testreport", node=self.node, rep=report)
 
     def note_phase(self, index, report):
@@ -559,7 +569,8 @@ class Gate:
 
     def runtest_protocol_complete(self, kwargs):
         index, duration = kwargs.get("item_index"), seconds(kwargs.get("duration"))
-        self.test_given(index)
+        nodeid = self.test_given(index)
+        need(index in self.told, "the end of a test without a result, " + short(nodeid))
         self.take_back(index)
         self.tell("runtest_protocol_complete", node=self.node, item_index=index, duration=duration)
 
@@ -587,7 +598,8 @@ class Gate:
         output = worker_output(kwargs.get("workeroutput"), self.node.gateway.id)
         with self.lock:
             left = sum(self.given.values())
-        stops = output["shouldfail"] or output["shouldstop"] or output["exitstatus"] == pytest.ExitCode.INTERRUPTED
+        stops = (output["shouldfail"] or output["shouldstop"] or EXIT in output
+                 or output["exitstatus"] == pytest.ExitCode.INTERRUPTED)
         need(stops or not left, "its end, with status %d, before it had run all of its tests" % output["exitstatus"])
         self.ended = True
         self.node._down = True
@@ -602,6 +614,10 @@ EARLY = ("workerready", "warning_recorded", "internal_error")  # pytest's config
 
 
 # All workers
+
+
+# A plugin's way to end the session, here as in a process that runs the tests itself; no fault of a worker's.
+ENDS_THE_RUN = (pytest.Session.Failed, pytest.UsageError, pytest.exit.Exception)
 
 
 class Gates:
@@ -634,7 +650,7 @@ class Gates:
         def handle(**kwargs):
             try:
                 handler(**kwargs)
-            except (pytest.Session.Failed, pytest.UsageError):
+            except ENDS_THE_RUN:
                 raise
             except Exception as error:
                 node = kwargs.get("node")
@@ -669,7 +685,7 @@ class Gates:
                 self.show(node, error)
         outcome = yield
         failed = outcome.excinfo and outcome.excinfo[1]
-        if isinstance(failed, Exception) and not isinstance(failed, (pytest.Session.Failed, pytest.UsageError)):
+        if isinstance(failed, Exception) and not isinstance(failed, ENDS_THE_RUN):
             # Of a plugin that misses something in workeroutput, say.
             outcome.force_result([])
             self.say("%s: %s" % (node.gateway.id, self.words_of("its end", failed)))

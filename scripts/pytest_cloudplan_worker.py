@@ -14,6 +14,8 @@ Gateway._rinfo() would ask for.
   and pytest registers a name only once.
 * pytest-cov's data file has a name of the worker's own, which the tests do not see: they may run coverage
   themselves.  Nothing of it stays in the directory.
+* Where a test calls pytest.exit(), the controller is told with which words and status: xdist tells the status alone, and the
+  controller's pytest is to end as this one does.
 """
 import glob
 import os
@@ -137,6 +139,25 @@ def measure(order):
     return [pytest_sessionstart, pytest_unconfigure]
 
 
+def tell_exit():
+    """Hooks that put what pytest.exit() was given into what xdist sends at the worker's end."""
+    import pytest
+
+    outputs = []
+
+    def pytest_configure(config):
+        outputs.append(getattr(config, "workeroutput", {}))
+
+    def pytest_keyboard_interrupt(excinfo):
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            code = excinfo.value.returncode
+            told = {"words": str(excinfo.value.msg), "status": None if code is None else int(code)}
+            for output in outputs:
+                output["cloudplan_exit"] = told
+
+    return [pytest_configure, pytest_keyboard_interrupt]
+
+
 def add_loader(plugins, hooks):
     """A plugin of this process alone, by which pytest loads what is in memory, and which then removes the traces."""
     loader = make_module(LOADER, "pytest_plugins = %r" % plugins)
@@ -159,6 +180,7 @@ if __name__ == "__channelexec__":
     if not missing:
         if order["plugin"]:
             add_plugin(order["plugin"])
-        add_loader([PLUGIN] if order["plugin"] else [], measure(order["coverage"]) if order["coverage"] else [])
+        add_loader([PLUGIN] if order["plugin"] else [],
+                   tell_exit() + (measure(order["coverage"]) if order["coverage"] else []))
     controller.send((missing, {"executable": sys.executable, "version_info": tuple(sys.version_info)[:5],
                                "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()}))

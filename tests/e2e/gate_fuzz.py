@@ -92,6 +92,7 @@ def examples():
                                                             "location": None})),
         "internal_error": ([ready], ("internal_error", {"formatted_error": "KeyError: 1"})),
         "workerfinished": ([ready], ("workerfinished", {"workeroutput": output})),
+        "exited": (before, ("workerfinished", {"workeroutput": dict(output, cloudplan_exit={"words": "enough", "status": 0})})),
     }
 
 

@@ -18,6 +18,8 @@ BAD = {
     "range": ("tell('runtest_protocol_complete', item_index=10**6, duration=0)",
               "it tells what cannot be: a test that it was not given, number 1000000"),
     "twice": ("twice()", "it tells what cannot be: two results of tests/test_x.py::test_x["),
+    "silent": ("tell('runtest_protocol_complete', item_index=PLUGIN[0].item_index, duration=0)",
+               "it tells what cannot be: the end of a test without a result, tests/test_x.py::test_x["),
     "forged": ("forge()", "it tells what cannot be: a result of a test that it was not given, tests/nowhere.py::test_y"),
     "internal": ("tell('internal_error', formatted_error='boom\\x1b]0;title\\x07\\nKeyError: 7')",
                  "an internal error of its pytest: KeyError: 7"),
