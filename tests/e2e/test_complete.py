@@ -16,20 +16,27 @@ HERE = "import os, sys, pytest\nhere = 'PYTEST_XDIST_WORKER' not in os.environ\n
 TOO_SOON = "cloudplan: pytest ended with status 0 before it had told of every test: "
 
 
-# On this machine alone: what ends pytest, and how
-
-
 @pytest.fixture
-def alone(tmp_path):
-    """run(conftest, *args): cloudplan without a node, all tests in one process."""
-    def run(conftest, *args, tests=TESTS):
-        (tmp_path / "conftest.py").write_text(HERE + conftest)
-        (tmp_path / "test_x.py").write_text(tests)
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CLOUDPLAN"))}
-        return subprocess.run([PROGRAM, "run", "--", *(args or ["--dist=no"])], cwd=tmp_path, stdin=subprocess.DEVNULL,
-                              env={**env, "CLOUDPLAN_PYTHON": sys.executable, "PYTHONDONTWRITEBYTECODE": "1"},
-                              capture_output=True, encoding="utf-8", timeout=DEADLINE)
-    return run
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def run_recorded(project, *args, tx=None, **env):
+    """(run, what follows the word in the record; None where nothing was said)"""
+    record = project.tmp / "complete"
+    record.write_text(" " * 2048)  # as cloudplan makes it
+    tx = [project.popen("a"), project.popen("b")] if tx is None else tx
+    run = project.run(tx, *args, CLOUDPLAN_RECORD=f"word {record}", **env)
+    text = record.read_text()
+    assert len(text) == 2048
+    if not text.strip():
+        return run, None
+    line, rest = text.split("\n", 1)
+    assert line.startswith("word ") and not rest.strip()
+    return run, line[len("word "):]
+
+
+# In one process: what ends pytest, and how
 
 
 @pytest.mark.parametrize("conftest", [
@@ -43,10 +50,10 @@ def alone(tmp_path):
     # A child that goes on as if it were pytest, and says that all is well.
     "def pytest_runtest_call():\n    pid = os.fork()\n    if pid:\n        os.waitpid(pid, 0)\n        os._exit(0)",
 ])
-def test_what_ends_pytest_too_soon_is_no_success(alone, conftest):
-    done = alone(conftest)
-    assert done.returncode == 70, done
-    assert done.stderr.startswith(TOO_SOON) and "pytest.exit()" in done.stderr and len(done.stderr.splitlines()) == 1, done
+def test_what_ends_pytest_too_soon_is_no_success(project, conftest):
+    project.write("conftest.py", HERE + conftest)
+    run, said = run_recorded(project, "--dist=no", tx=[])
+    assert run.status == 0 and said is None, (run, said)
 
 
 @pytest.mark.parametrize("conftest, tests, status", [
@@ -59,37 +66,62 @@ def test_what_ends_pytest_too_soon_is_no_success(alone, conftest):
     ("def pytest_sessionfinish(): os._exit(7)", TESTS, 7),
     ("", "", 5),
 ])
-def test_what_the_project_asks_for_stays_as_it_is(alone, conftest, tests, status):
-    done = alone(conftest, tests=tests)
-    assert done.returncode == status, done
-    assert "cloudplan: " not in done.stdout + done.stderr, done
+def test_what_the_project_asks_for_stays_as_it_is(project, conftest, tests, status):
+    project.write("conftest.py", HERE + conftest)
+    project.write("tests/test_x.py", tests)
+    run, said = run_recorded(project, "--dist=no", tx=[])
+    assert run.status == status and "cloudplan: " not in run.out + run.err, run
+    assert status or said == "complete", (run, said)
 
 
 @pytest.mark.parametrize("word, shown", [
     ("--help", "usage: "), ("--version", "pytest "), ("--markers", "@pytest.mark.skip"), ("--collect-only", "test_two"),
     ("--setup-plan", "SETUP "), ("--cache-show", "cachedir: "),
 ])
-def test_what_is_shown_needs_no_record_of_tests(alone, word, shown):
-    done = alone("@pytest.fixture(autouse=True)\ndef something(): pass\n", word)
-    assert done.returncode == 0 and shown in done.stdout + done.stderr, done
-    assert "cloudplan: " not in done.stderr and "PROCESSES" not in done.stderr, done
+def test_what_is_shown_needs_no_record_of_tests(project, word, shown):
+    project.write("conftest.py", HERE + "@pytest.fixture(autouse=True)\ndef something(): pass\n")
+    project.write("tests/test_x.py", TESTS)
+    run, said = run_recorded(project, "--dist=no", word, tx=[])
+    assert run.status == 0 and shown in run.out + run.err and said == "complete", (run, said)
+
+
+def test_cloudplan_believes_the_record(tmp_path):
+    """Here, without a node; all of this is one project."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CLOUDPLAN"))}
+    env.update(CLOUDPLAN_PYTHON=sys.executable, PYTHONDONTWRITEBYTECODE="1", TMPDIR=str(tmp_path))
+    (tmp_path / "test_x.py").write_text(TESTS)
+    for conftest, status, said in (
+        ("def pytest_sessionfinish(): os._exit(0)", 70, TOO_SOON),
+        ("def pytest_collection(): 1 / 0\ndef pytest_sessionfinish(session): session.exitstatus = 0", 70,
+         "cloudplan: pytest ended with status 0, but it had an internal error: "),
+        ("def pytest_runtest_call(): pytest.exit('enough', returncode=0)", 0, ""),
+    ):
+        (tmp_path / "conftest.py").write_text(HERE + conftest)
+        done = subprocess.run([PROGRAM, "run", "--cloud-no-lease", "--", "--dist=no"], cwd=tmp_path, stdin=subprocess.DEVNULL,
+                              env=env, capture_output=True, encoding="utf-8", timeout=DEADLINE)
+        assert done.returncode == status and done.stderr.startswith(said), done
+        assert len(done.stderr.splitlines()) == bool(said), done
 
 
 # With workers: the plugin's own part
 
 
-@pytest.fixture
-def project(tmp_path):
-    return Project(tmp_path)
+IN_A_TEST = "def pytest_runtest_call(item):\n    if not here and item.name == 'test_data': "
 
 
-def run_recorded(project, *args, **env):
-    """(run, what follows the word in the record, None where there is none)"""
-    record = project.tmp / "complete"
-    run = project.run([project.popen("a"), project.popen("b")], *args, "tests", CLOUDPLAN_RECORD=f"word {record}", **env)
-    text = record.read_text() if record.exists() else None
-    assert text is None or (text.startswith("word ") and text.endswith("\n") and text.count("\n") == 1)
-    return run, text and text[len("word "):-1]
+@pytest.mark.parametrize("where, code, end", [
+    (IN_A_TEST, "pytest.exit('enough', returncode=0)", 0),
+    (IN_A_TEST, "pytest.exit('enough', returncode=9)", 9),
+    (IN_A_TEST, "pytest.exit('enough')", 2),
+    ("def pytest_collection_finish():\n    if not here: ", "pytest.exit('enough', returncode=0)", 0),
+    ("def pytest_runtest_logreport():\n    if here: ", "pytest.exit('enough', returncode=9)", 9),
+])
+def test_whoever_exits_ends_the_run_as_here(project, where, code, end):
+    project.write("conftest.py", HERE + where + code + "\n")
+    run, said = run_recorded(project)
+    assert run.status == end and "Exit: enough" in run.out, run
+    assert "INTERNALERROR" not in run.out and "cloudplan: " not in run.out + run.err, run
+    assert end or said == "complete", (run, said)
 
 
 def test_no_worker_has_collected_whatever_the_status(project):
@@ -115,8 +147,8 @@ def pytest_configure():
 """)
     run, said = run_recorded(project)
     assert run.status == 69 and run.counts() == {"passed": 2}, run
-    assert "cloudplan: not all tests were run: too many workers were lost" in run.lines, run
     assert said == "1 of the 3 tests that were collected have no result"
+    assert f"cloudplan: not all tests were run: {said}" in run.lines, run
 
 
 @pytest.mark.parametrize("dist, counts", [("load", {"failed": 1, "passed": 2, "rerun": 1}), ("each", {"failed": 2, "passed": 4})])
@@ -128,7 +160,7 @@ def test_complete_with_lost_workers(project, dist, counts):
 
 
 def test_a_record_that_cannot_be_written(project):
-    run = project.run([project.popen("a")], "tests", CLOUDPLAN_RECORD=f"word {project.tmp}/no/such/record")
+    run = project.run([project.popen("a")], CLOUDPLAN_RECORD=f"word {project.tmp}/no/such/record")
     assert run.status == 71, run
     assert run.err == f"cloudplan: {project.tmp}/no/such/record: No such file or directory; whether the run is complete cannot be told\n"
 
@@ -144,9 +176,9 @@ def test_ended_here_and_there(site):
     site.write({"test_x.py": TESTS, "conftest.py": HERE + "def pytest_runtest_logreport():\n    if here: os._exit(0)\n"})
     done = site.run("run", "--cloud-max-processes=1", nodes=site.nodes[:1], timeout=DEADLINE)
     assert done.returncode == 70 and done.stderr.splitlines()[-1].startswith(TOO_SOON), done
-    site.write({"test_x.py": TESTS, "conftest.py": HERE + "@pytest.fixture(autouse=True)\ndef ends():\n    if not here: os._exit(0)\n"})
+    site.write({"test_x.py": TESTS, "conftest.py": HERE + "def pytest_runtest_call():\n    if not here: pytest.exit('enough', 0)\n"})
     done = site.run("run", "--cloud-max-processes=1", nodes=site.nodes[:1], timeout=DEADLINE)
-    assert done.returncode == 1 and "2 failed" in done.stdout, done
+    assert done.returncode == 0 and "Exit: enough" in done.stdout and "cloudplan: pytest" not in done.stderr, done
 
 
 def test_what_takes_no_node_uses_none(site):
@@ -159,11 +191,11 @@ def test_what_takes_no_node_uses_none(site):
         ([], ["--collect-only", "-q"], "--collect-only"),
         ([], ["--markers"], "--markers"),
     ):
-        for nodes in (None, []):
-            done = site.run("run", *own, "--", *engine, nodes=nodes, timeout=DEADLINE)
-            assert done.returncode == 0, done
-            assert done.stderr == f"cloudplan: {word}: pytest runs on this machine alone, and no node is used\n", done
-            assert ("2 passed" in done.stdout) == (word == "--dist=no"), done
+        # Nodes that are typed, and those of the ini file.
+        done = site.run("run", *own, "--", *engine, nodes=[] if own else None, timeout=DEADLINE)
+        assert done.returncode == 0, done
+        assert done.stderr == f"cloudplan: {word}: pytest runs on this machine alone, and no node is used\n", done
+        assert ("2 passed" in done.stdout) == (word == "--dist=no"), done
     refused = site.run("run", "--", "-p", "no:xdist", timeout=DEADLINE)
     assert refused.returncode == 64 and refused.stderr.startswith("cloudplan: -p no:xdist: "), refused
     # An ini file's word is heard when nodes are being asked already; nothing is copied all the same.
@@ -189,10 +221,9 @@ def pytest_configure(config):
 def test_watch_says_once_who_is_left_out(site):
     site.write({"test_x.py": TESTS})
     watched = Watched(site, "--cloud-max-processes=1", "--cloud-probe-timeout=5", "--", "-q", nodes=[site.nodes[0], "nobody@10.0.120.1"])
-    for number in (1, 2, 3):
-        watched.wait_idle(number, timeout=DEADLINE)
-        (site.project / f"test_{number}.py").write_text(TESTS)
-    watched.wait_idle(4, timeout=DEADLINE)
+    watched.wait_idle(1, timeout=DEADLINE)
+    (site.project / "test_y.py").write_text(TESTS)
+    watched.wait_idle(2, timeout=DEADLINE)
     assert watched.text().count(" is left out ") == 1, watched.text()
     assert watched.end() == 0
 
