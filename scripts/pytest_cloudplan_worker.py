@@ -151,7 +151,8 @@ def tell_exit():
     def pytest_keyboard_interrupt(excinfo):
         if isinstance(excinfo.value, pytest.exit.Exception):
             code = excinfo.value.returncode
-            told = {"words": str(excinfo.value.msg), "status": None if code is None else int(code)}
+            words = str(excinfo.value.msg).encode("utf-8", "replace").decode("utf-8")  # or execnet could not send it
+            told = {"words": words, "status": None if code is None else int(code)}
             for output in outputs:
                 output["cloudplan_exit"] = told
 
