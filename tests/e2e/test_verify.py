@@ -10,9 +10,9 @@ from test_develop import EGGS, FAST, PACKAGES, packages, pip_runs, virtualenv  #
 
 FILES = {"test_a.py": "import mod\n\ndef test_a():\n    assert mod.VALUE == 1\n", "mod.py": "VALUE = 1\n", "d/e.txt": "x", "with blank": "y"}
 
-# Stands before a node's rsync; when the copy is to be compared (-n), something has happened to it.
+# Stands before a node's rsync; when the copy is to be compared (-n), something has happened to it.  It has no HOME.
 TAMPER = """#!/bin/sh
-case " $* " in *' --server -n'*) (cd ~/pytest_ci_project && . ~/tamper) >/dev/null 2>&1 ;; esac
+case " $* " in *' --server -n'*) (cd pytest_ci_project && . ../tamper) >/dev/null 2>&1 ;; esac
 exec /usr/bin/rsync "$@"
 """
 KEEP = "t=$(mktemp); touch -r {0} $t; {1}; touch -r $t {0}; rm $t"
