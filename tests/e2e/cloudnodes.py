@@ -316,6 +316,11 @@ class World:
     def processes(self):
         return self.controller.processes()
 
+    @property
+    def pid(self):
+        """Of the process, a child of ours, below which all others of the world are; None when it is closed."""
+        return self._unshare.pid if self._unshare else None
+
     def close(self):
         """Ends everything and returns when it has ended.  May be called twice."""
         for relay in self._relays:

@@ -131,7 +131,7 @@ def test_what_is_left_is_seen(worlds):
     assert not scene.left(node) and not scene.changed()
     canary = node.home / Scene.CANARY / "deep/file"
     words = canary.read_text()
-    folder = node.root / "tmp/cloudplan-leases"
+    folder = node.root / "tmp/cloudplan-leases-1000"
     folder.mkdir(exist_ok=True)
     with node.popen(["sleep", "1000"]):
         for path in (folder / "abc.1", node.root / "tmp/cloudplan.x"):
