@@ -287,13 +287,13 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
         [RSYNC_VERIFY] = " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
     };
     const char *output = outputs[mode];
-    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
     /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
     char basis[PATH_MAX] = "";
     if (mode == RSYNC_COPY && node->slot > 1) {
         const char *slash = strrchr(params->chdir, '/');
         snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
     }
+    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
     fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512, rules->args, output, basis);
     add(f, "--rsync-path=", REMOTE_RSYNC);
     /* One directory for all: with a relative name each directory of the copy would have one, and what is left would stay. */
