@@ -6,6 +6,10 @@
 # FUZZ_SECONDS (60): for each parser. BUSY_LOOPS (4): for each processor, with --slow.
 # CLOUDPLAN_TEST_SLOWNESS: see tests/e2e/cloudnodes_patience.py.
 set -u
+# Tests of signals need them, and what a shell starts in the background ignores these.
+if [ -z "${CLOUDPLAN_CHECK_SIGNALS-}" ] && env --default-signal=INT,QUIT true 2>/dev/null; then
+    CLOUDPLAN_CHECK_SIGNALS=default exec env --default-signal=INT,QUIT "$0" "$@"
+fi
 cd "$(dirname "$0")/.." || exit 71
 top=$PWD
 quick=
