@@ -277,7 +277,9 @@ void snapshot_compare(const struct snapshot *old, const struct snapshot *new, bo
         bool counts = !sources_only || (watch_is_source(item->path) && !S_ISDIR(item->mode));
         if (counts && (order || !same(a, b)))
             watch_note(seen, item->path);
-        a += order <= 0;
-        b += order >= 0;
+        if (order <= 0)
+            a++;
+        if (order >= 0)
+            b++;
     }
 }

@@ -328,7 +328,7 @@ static void test_openssh_fails(void **state)
         {"kill -9 $$\n", TRANSPORT_DONE, 0, false, ""},
         {"echo 'no shell for you' >&2; exit 1\n", TRANSPORT_DONE, 0, false, "no shell for you\n"},
         {"echo half; echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255\n", TRANSPORT_FAILED,
-         NODE_FAILED, false, "client_loop: send disconnect: Broken pipe"},
+         NODE_OFFLINE, false, "client_loop: send disconnect: Broken pipe"},
     };
     for (size_t i = 0; i < COUNT(table); i++) {
         struct error err = ERROR_INIT;
