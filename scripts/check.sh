@@ -6,10 +6,6 @@
 # FUZZ_SECONDS (60): for each parser. BUSY_LOOPS (4): for each processor, with --slow.
 # CLOUDPLAN_TEST_SLOWNESS: see tests/e2e/cloudnodes_patience.py.
 set -u
-# Tests of signals need them, and what a shell starts in the background ignores these.
-if [ -z "${CLOUDPLAN_CHECK_SIGNALS-}" ] && env --default-signal=INT,QUIT true 2>/dev/null; then
-    CLOUDPLAN_CHECK_SIGNALS=default exec env --default-signal=INT,QUIT "$0" "$@"
-fi
 cd "$(dirname "$0")/.." || exit 71
 top=$PWD
 quick=
@@ -27,6 +23,8 @@ done
 fuzz_seconds=${FUZZ_SECONDS:-60}
 # Debian's own interpreter: the first python3 in PATH may be another one, without pytest.
 python=/usr/bin/python3
+# What a shell starts in the background ignores SIGINT, and the tests of it would wait for ever.
+with_signals='env --default-signal=INT,QUIT'
 passed=0
 failed=0
 names=
@@ -169,7 +167,7 @@ configure_in() { # DIR ARGUMENT...
 # shellcheck disable=SC2329 # called by name
 unit() {
     # The tests' own output is in automake's logs.
-    make -C build/clang -j"$jobs" check WARN_CFLAGS=-Werror
+    $with_signals make -C build/clang -j"$jobs" check WARN_CFLAGS=-Werror
     status=$?
     cat build/clang/tests/unit/*.log build/clang/tests/plan/*.log
     return $status
@@ -197,7 +195,7 @@ e2e() {
     [ -z "$slow" ] || export CLOUDPLAN_TEST_SLOWNESS="${CLOUDPLAN_TEST_SLOWNESS:-5}"
     CLOUDPLAN=$top/build/gcc/cloudplan CLOUDPLAN_SRC=$top CLOUDPLAN_BUILD=$top/build/gcc \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        "$python" -m pytest -p no:cacheprovider -v --tb=short -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
+        $with_signals "$python" -m pytest -p no:cacheprovider -v --tb=short -rf --durations=10 -n $((jobs + 2)) --dist=loadfile tests/e2e
 }
 # With its progress shown; with --slow beside busy loops.
 e2e_tests() {
