@@ -276,7 +276,8 @@ tests unit unit
 step shellcheck shells
 step cppcheck static
 step mandoc manual
-[ -n "$quick" ] || step distcheck make -C build/gcc -j"$jobs" distcheck
+# shellcheck disable=SC2086 # words
+[ -n "$quick" ] || step distcheck $with_signals make -C build/gcc -j"$jobs" distcheck
 if [ -n "$fuzzers" ]; then
     wait "$fuzzers"
     fuzzers=
