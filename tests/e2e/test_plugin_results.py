@@ -111,7 +111,8 @@ def test_junit_without_distribution(project):
 
 
 def test_nodes_are_named_once(project):
-    tx = [project.ssh("a", n) for n in range(3)] + [project.ssh("b").replace("ci@b", "-p 2222 ci@b"), "popen"]
+    tx = [*(project.ssh("a", n) for n in range(3)),
+          project.ssh("b").replace("ci@b", "-p 2222 ci@b").replace("node=b", "node=b:2222"), "popen"]
     run = project.run(tx, "tests")
     assert run.status == 0, run
     lines = [line for line in run.out.splitlines() if PYTHON in line and "worker" in line]

@@ -131,7 +131,7 @@ def test_socket_server_that_never_answers(project, kind):
             for filler in fillers:
                 filler.close()
     assert run.status == 0, run
-    assert run.lines == [f"cloudplan: gw0 ({address}) did not start: no answer within 3 s; going on without it"]
+    assert run.lines == [f"cloudplan: gw0 ({address}) did not start: no answer within {slowed(3)} s; going on without it"]
     assert run.counts() == {"passed": 3}
 
 

@@ -341,14 +341,14 @@ def test_rsyncdir(site):
     assert bad.returncode == 64 and bad.stderr.splitlines()[-1] == "cloudplan: --rsyncdir=nowhere: No such file or directory"
 
 
-# Notes each copy's beginning and end.
+# Notes each copy's beginning and end.  rsync has no HOME.
 NOTING = """\
 #!/bin/sh
 case " $* " in *" --info=progress2 "*) ;; *) exec /usr/bin/rsync "$@" ;; esac
-echo "begins $*" >>~/rsyncs
+echo "begins $*" >>/home/ci/rsyncs
 /usr/bin/rsync "$@"
 status=$?
-echo ends >>~/rsyncs
+echo ends >>/home/ci/rsyncs
 exit $status
 """
 
@@ -357,10 +357,10 @@ exit $status
 MEASURED = """\
 #!/bin/sh
 case " $* " in *" --joblog "*) ;; *) exec /usr/bin/parallel "$@" ;; esac
-find "$PARALLEL_HOME" -name linelen >>~/measured
+find "$PARALLEL_HOME" -name linelen >>/home/ci/measured
 /usr/bin/parallel "$@"
 status=$?
-find "$PARALLEL_HOME" -name linelen >>~/measured
+find "$PARALLEL_HOME" -name linelen >>/home/ci/measured
 exit $status
 """
 
