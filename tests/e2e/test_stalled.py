@@ -91,8 +91,10 @@ def test_silent_after_so_many_bytes(outcome, which, count):
     assert reason and re.match(r"\(offline\): " + BYTES[count][which == "master"], reason), (reason, result.stderr)
 
 
-@pytest.mark.xfail(reason="on a slow machine a node may be left out at an earlier stage than this one", strict=False)
-@pytest.mark.parametrize("what", NODES)
+NOT_STALLED = pytest.mark.xfail(reason="the lease takes no mktemp any more, which is what stalls it here")
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[NOT_STALLED] if node[1] else []) for what, node in NODES.items()])
 def test_silent_between_the_stages(outcome, what):
     result, reasons = outcome
     _, _, state, words = NODES[what]
