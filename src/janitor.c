@@ -5,6 +5,7 @@
  * it in the same way.  Where there is no /proc nothing is known of it. */
 #include "janitor.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -60,6 +61,8 @@ void janitor_end(struct child *janitor, const char *dir, const char *run_id)
         close(janitor->in);
         janitor->in = -1;
     }
+    if (janitor->pid > 0)
+        kill(-janitor->pid, SIGCONT); /* somebody may have stopped it, or the sleep in it */
     child_wait(janitor, END_MS);
     child_end(janitor, 0);
 }

@@ -158,10 +158,8 @@ static void test_ends_the_run_s(void **state)
     assert_false(is_there(dir));
 }
 
-/* Another one does its work. */
-static void test_killed(void **state)
+static void assert_done_in_spite_of(int signal)
 {
-    (void)state;
     static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL};
     static const char *const argv[] = {"sleep", "1000", NULL};
     const struct child_spec spec = {.argv = argv, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL};
@@ -171,12 +169,26 @@ static void test_killed(void **state)
         skip();
     assert_int_equal(child_start(&child, &spec, &err), 0);
     assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
-    kill(janitor.pid, SIGKILL);
-    assert_true(child_wait(&janitor, DEADLINE_MS));
+    kill(-janitor.pid, signal);
+    if (signal == SIGKILL)
+        assert_true(child_wait(&janitor, DEADLINE_MS));
     janitor_end(&janitor, dir, RUN);
     assert_true(child_wait(&child, DEADLINE_MS) && child_end_signal(&child) == SIGTERM);
     assert_false(is_there(dir));
     assert_kept();
+}
+
+/* Another one does its work. */
+static void test_killed(void **state)
+{
+    (void)state;
+    assert_done_in_spite_of(SIGKILL);
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    assert_done_in_spite_of(SIGSTOP);
 }
 
 static void test_never_started(void **state)
@@ -200,6 +212,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_after_kill, make, clear),
         cmocka_unit_test_setup_teardown(test_stays, make, clear),
         cmocka_unit_test_setup_teardown(test_killed, make, clear),
+        cmocka_unit_test_setup_teardown(test_stopped, make, clear),
         cmocka_unit_test_setup_teardown(test_ends_the_run_s, make, clear),
         cmocka_unit_test_setup_teardown(test_never_started, make, clear),
     };
