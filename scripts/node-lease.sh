@@ -32,7 +32,8 @@
 # remove anything by a path that leads elsewhere.  What other users' directories hold is written by anybody: it is read
 # only by find and grep, which take small files and lines of the form above, no more than a thousand of each user.  A user
 # can lease what he does not use, as he could use it; that costs him no more than running something, and nobody can
-# prevent it.
+# prevent it.  A reading that is cut, since the machine is too busy or that user plays with his files, decides nothing: it
+# is repeated as long as there is time, and then there is no lease.
 #
 # NO LOCK.  A lock that all users share can be held for ever by one of them.  Instead each run first writes its claim and
 # only then reads all others:
@@ -182,7 +183,7 @@ lease_find_owners() {
 }
 
 # The lines of the user's files that look like leases, each with its path and a colon before it.  The words after the
-# user's id are grep's options.  The owner is looked at once more where the directory is read: another user may put a link in the
+# user's id are grep's options.  A last line `cut` says that not all was read.  The owner is looked at once more where the directory is read: another user may put a link in the
 # place of his own at any time.  To be called in a subshell: it sets limits.
 lease_read_user() { # UID GREP_OPTION...
     lease_path=$lease_parent/cloudplan-leases-$1
@@ -194,17 +195,21 @@ lease_read_user() { # UID GREP_OPTION...
         [ -z "$lease_reader" ] || ulimit -v 1000000
         lease_user=$1
         shift
-        # shellcheck disable=SC2086 # into words: a command before the command
-        LC_ALL=C $lease_reader find "$lease_path" -maxdepth 1 \
-            -type d '(' ! -user "$lease_user" -o -perm -020 -o -perm -002 ')' -prune -o \
-            -type f -user "$lease_user" -size -2 -mmin -2 -name '[0-9a-z]*' ! -name '*[!.0-9a-z]*' \
-            -exec grep "$@" -s -H -m 2 -E "$lease_form" '{}' + | head -n $((2 * lease_files))
+        {
+            # shellcheck disable=SC2086 # into words: a command before the command
+            LC_ALL=C $lease_reader find "$lease_path" -maxdepth 1 \
+                -type d '(' ! -user "$lease_user" -o -perm -020 -o -perm -002 ')' -prune -o \
+                -type f -user "$lease_user" -size -2 -mmin -2 -name '[0-9a-z]*' ! -name '*[!.0-9a-z]*' \
+                -exec grep "$@" -s -H -m 2 -E "$lease_form" '{}' +
+            # 1: without a line, or a file was gone.  124: timeout(1).  Above: a signal.
+            [ $? -lt 124 ] || echo cut
+        } | head -n $((2 * lease_files))
     } 2>/dev/null
 }
 
-# All users' lines, in $lease_lines.
+# All users' lines, in $lease_lines; in $lease_cut, a user of whom not all was read.
 lease_read() {
-    lease_lines='' lease_held=' '
+    lease_lines='' lease_held=' ' lease_cut=
     lease_any || return
     lease_find_owners
     set --
@@ -220,7 +225,11 @@ lease_read() {
     fi
     # shellcheck disable=SC2086 # into words: numbers
     for lease_owner in "$lease_uid" $lease_owners; do
-        lease_lines=$lease_lines$(lease_read_user "$lease_owner" "$@")$lease_newline
+        lease_line=$(lease_read_user "$lease_owner" "$@")
+        case $lease_newline$lease_line in
+        *"${lease_newline}cut") lease_cut=$lease_owner lease_line=${lease_line%cut} ;;
+        esac
+        lease_lines=$lease_lines$lease_line$lease_newline
     done
     # Paths of those that are held, with a blank before and after each.
     case $lease_lines in *:held*) ;; *) return ;; esac
@@ -518,7 +527,11 @@ lease_round() { # PROCESSES MEM_MIB CORES AVAILABLE_MIB
     if [ "$lease_result" -ge "$lease_hurry" ] || { [ "$lease_result" -ge "$lease_patience" ] && [ "$lease_looks" -ge 8 ]; }; then
         lease_late=1
     fi
-    if [ "$lease_seen" -ge $lease_files ]; then
+    if [ -n "$lease_cut" ]; then
+        [ -n "$lease_late" ] || return 1
+        lease_take_back
+        echo "none the leases of the user with the id $lease_cut could not be read there in time"
+    elif [ "$lease_seen" -ge $lease_files ]; then
         lease_again=1
         [ -z "$lease_dead" ] || [ -n "$lease_late" ] || return 1
         lease_take_back
