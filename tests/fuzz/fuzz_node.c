@@ -40,7 +40,12 @@ static void check_xspecs(const struct node_list *list, bool each)
         size_t separators = 0;
         for (const char *s = strstr(tx[count], "//"); s; s = strstr(s + 1, "//"))
             separators++;
-        check(separators == (list->nodes[each ? count / 2 : count].local ? 2 : 3));
+        const struct node *node = &list->nodes[each ? count / 2 : count];
+        check(separators == (node->local ? 2 : 4));
+        if (!node->local) {
+            char *name = strstr(tx[count], "//node=") + strlen("//node=");
+            check(strncmp(name, node->name, strlen(node->name)) == 0 && strncmp(name + strlen(node->name), "//", 2) == 0);
+        }
         char *id = strstr(tx[count], "//id=") + 2; /* from here on: the id and nothing else */
         *strstr(id, "//") = '\0';
         memmove(tx[count], id, strlen(id) + 1);

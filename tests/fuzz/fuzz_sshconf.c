@@ -23,7 +23,10 @@ static void answer(const char *text, size_t len)
         return;
     }
     require(err.status == 0 && conf->port);
-    require(conf->user[0] && conf->user[0] != '-' && !conf->user[strspn(conf->user, NAME_CHARS)]);
+    /* A user may be "DOMAIN\\USER" or "USER@DOMAIN": ssh finds it by itself; reports and requests hold it. */
+    require(conf->user[0]);
+    for (const char *c = conf->user; *c; c++)
+        require((unsigned char)*c >= ' ' && *c != 127);
     require(conf->unsupported ||
             (conf->hostname[0] != '-' && !conf->hostname[strspn(conf->hostname, NAME_CHARS ":")]));
     require(conf->hostkeyalgorithms && conf->kexalgorithms && conf->ciphers && conf->macs);
