@@ -46,8 +46,15 @@ def pytest_make_parametrize_id(val):
     return None
 
 
+# The files that take longest, in this order: they begin first, so that no processor waits for the last of them at the end.
+LONGEST = ("coverage", "develop", "plugin", "run", "settings", "lease_script", "modes", "killed", "lease", "verify", "plugin_results",
+           "plugin_workers", "guard_script", "two_runs", "hostile", "lost_node")
+
+
 def pytest_collection_modifyitems(items):
     """What names itself does so shortly."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     for item in items:
         if len(item.nodeid) > ID_MAX or not item.nodeid.isprintable():
             raise pytest.UsageError(f"give it an id that can be read: {ascii(item.nodeid)[:ID_MAX]}")

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ class Project:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environ.update(self.env)
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.scripts), os.environ.get("PYTHONPATH")]))
-        environ.update(PYTEST_PLUGINS="pytest_cloudplan_controller", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1")
+        environ.update(PYTEST_PLUGINS="pytest_cloudplan_controller", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1", PYTHONFAULTHANDLER="1")
         environ.update(env)
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", "--dist=load", *words, *map(str, args)],
@@ -131,8 +132,7 @@ class Project:
         try:
             out, err = process.communicate(timeout=deadline)
         except subprocess.TimeoutExpired:
-            process.kill()
-            raise AssertionError("no end within the deadline:\n%s%s" % process.communicate()) from None
+            raise AssertionError("no end within the deadline:\n%s%s" % abort(process)) from None
         return Run(process.returncode, out, err)
 
     def seen(self, worker, directory=None):
@@ -143,6 +143,29 @@ class Project:
     def workers(self):
         """Names of all that have seen something."""
         return sorted(path.stem.partition("-")[2] for path in self.tmp.glob("*/seen-*.json"))
+
+
+def abort(process):
+    """Ends it and what it has started; what they have said, and where each of their threads stood."""
+    children = descendants(process.pid)
+    for pid in (process.pid, *children):
+        try:
+            os.kill(pid, signal.SIGABRT)
+        except ProcessLookupError:
+            pass
+    try:
+        return process.communicate(timeout=patience(10))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *descendants(child)]
+    return found
 
 
 class Run:

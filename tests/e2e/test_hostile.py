@@ -217,7 +217,9 @@ def test_closed_after_the_probe(three_nodes, cuts):
     result = site.run("run", "--cloud-max-processes=1", "--", "-q", nodes=[closed.name, half.name, third], timeout=60)
     assert result.returncode == 0 and "20 passed" in result.stdout, result
     for cut in (closed, half):
-        assert re.search(rf"{cut.name} is left out \((offline|failed)\): .", result.stderr), (cut.limits, result.stderr)
+        # At the latest when its worker starts: how many bytes come before that is not the same each time.
+        words = rf"{cut.name} is left out \((offline|failed)\): .|{cut.name}_0 did not start: .+; going on without it"
+        assert re.search(words, result.stderr + result.stdout), (cut.limits, result)
     assert result.elapsed < promised(20)
     site.assert_nothing_left()
 

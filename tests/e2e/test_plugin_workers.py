@@ -211,12 +211,31 @@ def test_n(n):
     if n == 5:
         os._exit(1)
 """
+CRASH_THERE = """
+import os, pathlib, time, pytest
+
+@pytest.mark.parametrize("n", range(12))
+def test_n(n):
+    if os.getcwd().endswith("/there"):
+        os._exit(1)
+    end = time.monotonic() + {seconds}
+    while not pathlib.Path({heard!r}).exists():  # or it would have run all before the loss is heard of
+        assert time.monotonic() < end
+        time.sleep(0.02)
+"""
+HEAR = """
+import pathlib
+
+def pytest_testnodedown(node, error):
+    pathlib.Path({heard!r}).touch()
+"""
 
 
-@pytest.mark.xfail(reason="the line about the loss is missing now and then under load", strict=False)
 def test_crash_of_a_socket_worker(project):
     """Its server is gone with it, and the other node has as many workers as it was planned for."""
-    project.write("tests/test_x.py", CRASH.replace("n == 5", "os.getcwd().endswith('/there')"))
+    heard = str(project.tmp / "heard")
+    project.write("tests/test_x.py", CRASH_THERE.format(heard=heard, seconds=DEADLINE))
+    project.write("conftest.py", HEAR.format(heard=heard))
     with server(project.copy("there")) as address:
         run = project.run([f"socket={address}//chdir={project.tmp}/there", project.ssh("a")], "tests")
     assert run.status == 0, run
