@@ -253,7 +253,9 @@ class Round:
                 event.until = now + event.delay * self.site.slow
                 if event.delay:
                     return
-        chosen = [process for process in found if process.kind == kind]
+        # A run's own process that has not yet become cloudplan cannot be asked for anything.
+        own = {run.process.pid for run in self.runs}
+        chosen = [process for process in found if process.kind == kind and not (process.kind == "here other" and process.pid in own)]
         if chosen:
             self.hit(event, chosen[int(event.pick * len(chosen))])
 

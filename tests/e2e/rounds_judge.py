@@ -99,9 +99,16 @@ def status_alone(run):
 ORPHAN = re.compile(r"^Traceback \(most recent call last\):\n(?:  .*\n)+BrokenPipeError: .*\n", re.M)
 
 
+# And of a ^C while it begins, before pytest can have a say; as when pytest is started by hand.
+INTERRUPTED = re.compile(r"(?:^Fatal Python error: init_import_site: .*\nPython runtime state: .*\n)?"
+                         r"^Traceback \(most recent call last\):\n(?:  .*\n)+KeyboardInterrupt\n", re.M)
+
+
 def said(run):
     killed = any(kind in ("here engine", "here cloudplan") and name != "STOP" for kind, name in run.hits) or run.signals
     words = ORPHAN.sub("", run.words) if killed else run.words
+    if ("here cloudplan", "INT") in run.hits or "INT" in run.signals:
+        words = INTERRUPTED.sub("", words)
     found = NEVER_SAID.search(words)
     return [f"it says {words[max(0, found.start() - 80):found.end() + 120]!r}"] if found else []
 
