@@ -260,7 +260,10 @@ class Round:
             self.hit(event, chosen[int(event.pick * len(chosen))])
 
     def hit(self, event, process):
-        event.name = event.to_cloudplan if process.kind == "here cloudplan" else event.name
+        own = process.kind == "here cloudplan" and process.pid in {run.process.pid for run in self.runs}
+        # A child has cloudplan's command line until it has become what it is to be.
+        kind = "here other" if process.kind == "here cloudplan" and not own else process.kind
+        event.name = event.to_cloudplan if own else event.name
         if not process.signal(event.name):
             return
         event.victim = process
@@ -269,9 +272,9 @@ class Round:
         self.mute |= event.name == "STOP"
         for run in self.runs:
             # Of two runs it cannot always be told whose process it was.
-            if process.kind == "here cloudplan" and process.pid != run.process.pid:
+            if own and process.pid != run.process.pid:
                 continue
-            run.hits.append((process.kind, event.name))
+            run.hits.append((kind, event.name))
             run.hurt |= process.places or set(run.places)
         self.note(f"{event.name} {process}")
 
