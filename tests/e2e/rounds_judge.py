@@ -46,7 +46,8 @@ def statuses(run):
         if kind == "here cloudplan" and number:
             allowed |= ended_by(signal)
         elif kind == "here engine" and number:
-            allowed.add(128 + number)  # "was ended by signal N: its results are incomplete"
+            # "was ended by signal N: its results are incomplete"; of TERM pytest's own interrupted end is made.
+            allowed |= {128 + number} | ({2} if signal == "TERM" else set())
         elif kind in ("here settings", "here parallel", "here other", "here rsync", "here ssh", "here cloudplan"):
             allowed |= {71, 78}  # whatever it was that could not be started, or asked
     if run.hurt >= set(run.places):
