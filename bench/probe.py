@@ -2,14 +2,13 @@
 """make bench: asks 100 nodes for their facts with cloudplan, clush and GNU parallel, and compares.
 
 The nodes are the addresses of one sshd on this machine (tests/e2e/cloudnodes.py).  All tools have the
-same question put: scripts/node-facts.sh on the stdin of `sh -s`, so that the nodes' work is equal.
+same question put: scripts/node/facts.sh on the stdin of `sh -s`, so that the nodes' work is equal.
 They take turns, round by round, each on a quiet machine, and only ratios within this run are judged: times of
 another machine, or of another hour, say nothing.  README beside this file says how to read the table.
 
 CLOUDPLAN names the program to measure.  Exit status: 0, 1 if a goal is missed, 78 if a tool is missing.
 """
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -154,7 +153,7 @@ def prepare(world):
     (world.home / "project").mkdir()
     (world.home / "measure.py").write_text(MEASURE)
     assign = f"CLOUDPLAN_NONCE={NONCE}\nCLOUDPLAN_CHDIR=pytest_ci_project\nCLOUDPLAN_PYTHON=python3\n"
-    (world.home / "question.sh").write_text(assign + (SOURCE / "scripts/node-facts.sh").read_text())
+    (world.home / "question.sh").write_text(assign + (SOURCE / "scripts/node/facts.sh").read_text())
 
 
 def wait_for_quiet():
@@ -170,7 +169,7 @@ def wait_for_quiet():
 
 
 def measure(count, rounds, round_trip_ms):
-    with World(visible=[os.path.dirname(PROGRAM)]) as world, contextlib.ExitStack() as stack:
+    with World(visible=[os.path.dirname(PROGRAM)]) as world:
         cluster = world.cluster(count, sshd_config=SSHD_CONFIG)
         prepare(world)
         nodes = cluster.names

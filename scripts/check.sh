@@ -174,8 +174,8 @@ unit() {
 }
 # shellcheck disable=SC2329
 shells() {
-    shellcheck -s sh scripts/node-*.sh &&
-        shellcheck scripts/install-packages.sh scripts/demo.sh scripts/check.sh scripts/embed.sh tests/plan/run.sh \
+    shellcheck -s sh scripts/node/*.sh &&
+        shellcheck scripts/install-packages.sh scripts/demo.sh scripts/check.sh scripts/embed.sh tests/plan/run.sh tests/layers.sh \
             .ci/run
 }
 # shellcheck disable=SC2329
@@ -183,6 +183,10 @@ static() {
     # From 2.11 on it says of each file how thorough it was, and takes that for a finding.
     cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
         --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches -I src -D_GNU_SOURCE "-DPACKAGE_VERSION=\"0\"" src
+}
+# shellcheck disable=SC2329
+python_style() {
+    "$python" -m flake8 scripts bench tests
 }
 # shellcheck disable=SC2329
 manual() {
@@ -275,6 +279,7 @@ tests unit unit
 [ -z "$built" ] || e2e_tests
 step shellcheck shells
 step cppcheck static
+step flake8 python_style
 step mandoc manual
 # shellcheck disable=SC2086 # words
 [ -n "$quick" ] || step distcheck $with_signals make -C build/gcc -j"$jobs" distcheck

@@ -1,9 +1,9 @@
 /* usage: facts_parse NONCE < answer
  *
- * What src/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with 65 and
+ * What src/nodes/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with 65 and
  * the error on stderr where the answer is malformed.
  */
-#include "../../src/facts.h"
+#include "nodes/facts.h"
 
 #include <jansson.h>
 #include <stdio.h>

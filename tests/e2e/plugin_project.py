@@ -31,7 +31,7 @@ def pytest_configure(config):
             "cwd": os.getcwd(),
             "rootdir": str(config.rootpath),
             "inifile": str(config.inipath),
-            "plugin": config.pluginmanager.hasplugin("pytest_cloudplan_controller"),
+            "plugin": config.pluginmanager.hasplugin("pytest_cloudplan.controller"),
             "addopts": os.environ.get("PYTEST_ADDOPTS"),
             "plugins": os.environ.get("PYTEST_PLUGINS"),
             "environ": dict(os.environ),
@@ -113,7 +113,7 @@ class Project:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         environ.update(self.env)
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.scripts), os.environ.get("PYTHONPATH")]))
-        environ.update(PYTEST_PLUGINS="pytest_cloudplan_controller", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1", PYTHONFAULTHANDLER="1")
+        environ.update(PYTEST_PLUGINS="pytest_cloudplan.controller", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1", PYTHONFAULTHANDLER="1")
         environ.update(env)
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", "--dist=load", *words, *map(str, args)],

@@ -132,7 +132,7 @@ FILL_SH = """\
 case " $* " in %s) dd if=/dev/zero of=/home/ci/tiny/fill bs=4k 2>/dev/null ;; esac
 exec /usr/bin/${0##*/} "$@"
 """
-EARLY = {"pytest.ini": "[pytest]\naddopts = -p early\n", "early.py": FILL_PY + "if 'CLOUDPLAN_SETTINGS' in os.environ:\n    fill()\n"}
+EARLY = {"pytest.ini": "[pytest]\naddopts = -p early\n", "early.py": FILL_PY + "if '_CLOUDPLAN_SETTINGS' in os.environ:\n    fill()\n"}
 NO_ROOM = "GNU parallel in /home/ci/tiny/cloudplan.*: No space left on device"
 # {phase: (the tmpfs, files, {program: its arguments then}, option, the last line)}
 FULL = {

@@ -26,7 +26,7 @@ def run_recorded(project, *args, tx=None, **env):
     record = project.tmp / "complete"
     record.write_text(" " * 2048)  # as cloudplan makes it
     tx = [project.popen("a"), project.popen("b")] if tx is None else tx
-    run = project.run(tx, *args, CLOUDPLAN_RECORD=f"word {record}", **env)
+    run = project.run(tx, *args, _CLOUDPLAN_RECORD=f"word {record}", **env)
     text = record.read_text()
     assert len(text) == 2048
     if not text.strip():
@@ -160,7 +160,7 @@ def test_complete_with_lost_workers(project, dist, counts):
 
 
 def test_a_record_that_cannot_be_written(project):
-    run = project.run([project.popen("a")], CLOUDPLAN_RECORD=f"word {project.tmp}/no/such/record")
+    run = project.run([project.popen("a")], _CLOUDPLAN_RECORD=f"word {project.tmp}/no/such/record")
     assert run.status == 71, run
     assert run.err == f"cloudplan: {project.tmp}/no/such/record: No such file or directory; whether the run is complete cannot be told\n"
 

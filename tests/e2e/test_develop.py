@@ -301,7 +301,7 @@ class Shell:
                   "CLOUDPLAN_PYTHON": "python3"}
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
         text += "set -- " + " ".join(map(shlex.quote, eggs)) + "\n"
-        text += "".join((SRC / "scripts" / name).read_text() for name in ("node-lease.sh", "node-prepare.sh", "node-guard.sh"))
+        text += "".join((SRC / "scripts" / name).read_text() for name in ("node/lease.sh", "node/prepare.sh", "node/guard.sh"))
         self.running = subprocess.Popen([*(ALONE if alone else []), *self.argv, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
                                         env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": "/nowhere",
                                              "SSH_CONNECTION": f"of {os.getpid()} and no other"})

@@ -1,6 +1,6 @@
 """--help, the man page and the program agree with each other.
 
-CLOUDPLAN names the binary, CLOUDPLAN_SRC the source tree.  The option table in src/options.c is
+CLOUDPLAN names the binary, CLOUDPLAN_SRC the source tree.  The option table in src/run/options.c is
 seen through the program itself: --help is generated from it, and so are the parser's errors.
 """
 import json
@@ -149,7 +149,7 @@ def test_formats(man):
 
 
 def test_exit_statuses(man):
-    statuses = enum_of("error.h", "STATUS_")
+    statuses = enum_of("base/error.h", "STATUS_")
     assert len(statuses) == 10 and statuses["OK"] == "0" and statuses["USAGE"] == "64"
     documented = re.findall(r"^\.It (\d+)(\+ Ns Ar N)?$", section(man, "EXIT STATUS"), re.M)
     assert sorted(number for number, _ in documented) == sorted(statuses.values())
@@ -157,9 +157,9 @@ def test_exit_statuses(man):
 
 
 def test_states_and_terms(man):
-    states = [name.lower() for name in enum_of("node.h", "NODE_(?!LIST|NAME)") if name != "PENDING"]
+    states = [name.lower() for name in enum_of("nodes/node.h", "NODE_(?!LIST|NAME)") if name != "PENDING"]
     assert states == re.findall(r"^\.It Cm (\w+)$", man.split(".Ss States\n")[1].split(".Ss ")[0], re.M)
-    terms = [name.lower().replace("_", "-") for name in enum_of("node.h", "TERM_") if name != "NONE"]
+    terms = [name.lower().replace("_", "-") for name in enum_of("nodes/node.h", "TERM_") if name != "NONE"]
     item = re.search(r"^\.It Cm limited_by\n\.Cm (.*)$", man, re.M)[1]
     assert terms == item.rstrip(" ,").split(" , ")
     for term in terms:
@@ -175,7 +175,7 @@ def test_json_keys(man, tmp_path):
 
 
 def test_what_is_left_out_is_documented(man):
-    table = re.search(r"left_out\[\] = \{(.*?)\};", (SRC / "src" / "rsync_cmd.c").read_text(), re.S)[1]
+    table = re.search(r"left_out\[\] = \{(.*?)\};", (SRC / "src" / "copy/rsync_cmd.c").read_text(), re.S)[1]
     names = re.findall(r'"([^"]+)"', table)
     assert names
     documented = re.findall(r"^\.Pa (.*)$", section(man, "THE SYNC").split("never copied")[1].split(".El")[0], re.M)

@@ -2,7 +2,7 @@
 
 Linux: prepared trees over /proc and /sys/fs/cgroup in a user and mount namespace of its own, which takes
 no privileges. Darwin, FreeBSD: commands that replay what these systems print (recorded/SYSTEM/NAME/COMMAND).
-What the script says is read by src/facts.c (facts_parse.c; $CLOUDPLAN_FACTS_PARSE is one built already).
+What the script says is read by src/nodes/facts.c (facts_parse.c; $CLOUDPLAN_FACTS_PARSE is one built already).
 """
 
 import functools
@@ -23,8 +23,8 @@ from cloudnodes_chroot import out_of_chroot
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 LEASES = "lease_parent=/tmp\n"
-LEASE_SCRIPT = (SOURCE / "scripts" / "node-lease.sh").read_text()
-FACTS_SCRIPT = (SOURCE / "scripts" / "node-facts.sh").read_text()
+LEASE_SCRIPT = (SOURCE / "scripts" / "node/lease.sh").read_text()
+FACTS_SCRIPT = (SOURCE / "scripts" / "node/facts.sh").read_text()
 SCRIPT = LEASE_SCRIPT + FACTS_SCRIPT  # as they are sent
 RECORDED = HERE / "recorded"
 NONCE = "0123456789abcdef"
@@ -76,7 +76,7 @@ def facts_parse(tmp_path_factory):
     program = tmp_path_factory.mktemp("build") / "facts_parse"
     subprocess.run(
         [*shlex.split(os.environ.get("CC", "cc")), "-D_GNU_SOURCE", "-o", program, HERE / "facts_parse.c",
-         SOURCE / "src/facts.c", SOURCE / "src/error.c", "-ljansson"],
+         SOURCE / "src/nodes/facts.c", SOURCE / "src/base/error.c", "-ljansson"],
         check=True,
     )  # fmt: skip
     return program

@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan_gate.py, _stream.py: a worker that tells what cannot be costs itself alone, and runs nothing here."""
+"""scripts/pytest_cloudplan/gate.py, _stream.py: a worker that tells what cannot be costs itself alone, and runs nothing here."""
 import json
 import os
 import random

@@ -1,4 +1,4 @@
-"""What pytest_cloudplan_gate.py, _stream.py and _coverage.py make of single values. Nothing is started."""
+"""What pytest_cloudplan/gate.py, _stream.py and _coverage.py make of single values. Nothing is started."""
 import io
 import os
 import struct
@@ -14,8 +14,8 @@ execnet = pytest.importorskip("execnet")
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-import pytest_cloudplan_gate as gate  # noqa: E402
-import pytest_cloudplan_stream as stream  # noqa: E402
+from pytest_cloudplan import gate as gate  # noqa: E402
+from pytest_cloudplan import stream as stream  # noqa: E402
 
 sys.path.remove(str(SCRIPTS))
 
@@ -30,7 +30,7 @@ def dump(branch=False, **files):
 
 
 def measured(text):
-    from pytest_cloudplan_coverage import Measured
+    from pytest_cloudplan.coverage import Measured
 
     return Measured(b"z" + zlib.compress(text.encode()))
 
@@ -50,7 +50,7 @@ def scripts(monkeypatch):
 
 @pytest.mark.parametrize("branch", [False, True])
 def test_coverage_comes_through(branch):
-    from pytest_cloudplan_coverage import Measured
+    from pytest_cloudplan.coverage import Measured
 
     own = {"/n/p/a.py": "/here/a.py", "/n/p/it's.py": "/here/it's.py"}
     result = loaded(Measured(dump(branch)).dumps(own.get, (), branch))
@@ -66,7 +66,7 @@ def test_coverage_comes_through(branch):
     "ATTACH DATABASE '{made}' AS x; CREATE TABLE x.t(a);\n", "PRAGMA journal_mode=WAL;\n", "SELECT load_extension('{made}');\n",
     "VACUUM INTO '{made}';\n", "CREATE TRIGGER t AFTER INSERT ON file BEGIN SELECT 1; END;\n", ")", "'", "\nINSERT INTO x VALUES(';\n"])
 def test_coverage_is_not_executed(tmp_path, statement):
-    from pytest_cloudplan_coverage import DataError
+    from pytest_cloudplan.coverage import DataError
 
     text = zlib.decompress(dump(names=["/n/a.py"])[1:]).decode()
     made = tmp_path / "made"
@@ -81,7 +81,7 @@ def test_coverage_is_not_executed(tmp_path, statement):
 
 
 def test_coverage_has_bounds(monkeypatch):
-    import pytest_cloudplan_coverage as coverage
+    from pytest_cloudplan import coverage as coverage
 
     monkeypatch.setattr(coverage, "DUMP_MAX", 1 << 20)
     for text in ["\n" * (2 << 20), "INSERT INTO \"line_bits\" VALUES(1,1,X'" + "FF" * coverage.NUMBITS_MAX * 2 + "');\n",
@@ -93,7 +93,7 @@ def test_coverage_has_bounds(monkeypatch):
 
 
 def test_only_own_files_have_names(tmp_path, monkeypatch):
-    from pytest_cloudplan_coverage import Coverage
+    from pytest_cloudplan.coverage import Coverage
 
     root, outside = tmp_path / "p", tmp_path / "secret.py"
     root.mkdir()

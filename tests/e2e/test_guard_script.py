@@ -1,4 +1,4 @@
-"""The guard, scripts/node-guard.sh, in every shell that is here: it survives the loss of any of its processes.
+"""The guard, scripts/node/guard.sh, in every shell that is here: it survives the loss of any of its processes.
 
 A guard here is a shell that reads the script as the node's own does, in a session of its own, with an SSH_CONNECTION that
 nobody else has.
@@ -21,7 +21,7 @@ SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", 
 HERE = [name for name, argv in SHELLS.items() if shutil.which(argv[0])]
 # The most frequent one, and the one that differs most from it: for what takes many guards, or long.
 TWO = [name for name in ("dash", "busybox") if name in HERE]
-SCRIPT = "".join((SRC / "scripts" / name).read_text() for name in ("node-lease.sh", "node-prepare.sh", "node-guard.sh"))
+SCRIPT = "".join((SRC / "scripts" / name).read_text() for name in ("node/lease.sh", "node/prepare.sh", "node/guard.sh"))
 WITHIN = 120  # seconds, for what takes ten on a machine that is not busy
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 

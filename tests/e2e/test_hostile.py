@@ -465,7 +465,7 @@ esac
 
 def test_gigabytes_of_diagnostics(site):
     """In the master's session as long as the run lasts; during the sync, where all of it goes to a file."""
-    world, (first, second, third) = site.world, site.nodes
+    world, (first, second, _) = site.world, site.nodes
     site.write(PLAIN)
     (first.home / ".bashrc").write_text(FLOOD % "*'/bin/sh -s'*")  # the second one: the probe was the first
     (second.home / ".bashrc").write_text(FLOOD % "*'rsync --server'*")

@@ -1,4 +1,4 @@
-"""The leases on a node: scripts/node-lease.sh in every shell that is here, with real processes that hold them.
+"""The leases on a node: scripts/node/lease.sh in every shell that is here, with real processes that hold them.
 
 A guard here is a shell that has read the script as the node's own does, and then runs the commands that the test
 sends it, one a line. Where another user is needed the test runs as root and lets `nobody` be that user.
@@ -19,7 +19,7 @@ import pytest
 from cloudnodes import patience, wait_until
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
-SCRIPT = (SOURCE / "scripts" / "node-lease.sh").read_text()
+SCRIPT = (SOURCE / "scripts" / "node/lease.sh").read_text()
 IN_PLACE = "lease_parent=/tmp\n"
 DEADLINE = patience(60)
 

@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan_controller.py, run as the engine runs it (see plugin_project.py)."""
+"""scripts/pytest_cloudplan/controller.py, run as the engine runs it (see plugin_project.py)."""
 import re
 import shutil
 import signal
@@ -71,11 +71,11 @@ def test_host_that_stalls(project):
     """The time for a start is cut short here: one minute of it is too long for a test."""
     project.write(
         "short.py",
-        "import os, pytest_cloudplan_gateways\npytest_cloudplan_gateways.START_SECONDS = 5\ndel os.environ['PYTEST_PLUGINS']\n",
+        "import os, pytest_cloudplan.gateways\npytest_cloudplan.gateways.START_SECONDS = 5\ndel os.environ['PYTEST_PLUGINS']\n",
     )
     tx = [project.ssh("a"), project.ssh("b")]
     (project.tmp / "a.stalls").touch()
-    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan_controller,short")
+    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan.controller,short")
     assert run.status == 0, run
     assert run.lines == ["cloudplan: a_0 did not start: no answer within 5 s; going on without it"]
 
@@ -353,7 +353,7 @@ def test_silent_and_absent_from_workers(project):
 
 def test_other_plugins_of_the_environment_stay(project):
     project.write("other.py", "import os\n")
-    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="other,pytest_cloudplan_controller")
+    run = project.run([project.popen("a")], "tests", PYTEST_PLUGINS="other,pytest_cloudplan.controller")
     assert run.status == 0, run
     assert project.seen("a_0")["plugins"] == "other"
 

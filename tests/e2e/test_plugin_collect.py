@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan_collect.py: a module that is broken or skipped counts as in a run here, over any number of
+"""scripts/pytest_cloudplan/collect.py: a module that is broken or skipped counts as in a run here, over any number of
 workers, whose directories all differ."""
 import json
 import os
@@ -96,7 +96,7 @@ def test_as_here(project, mode):
     file = project.tmp / "failed.json"
     nodes = [project.ssh(name, index) for name in ("a", "b", "deeper/c") for index in (0, 1)]
     run = project.run([*nodes, "popen"], *args, f"--dist={mode}", f"--junitxml={project.tmp}/there.xml",
-                      CLOUDPLAN_FAILED=str(file))
+                      _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1 and last_line(here) == COUNTS, run
     assert run.counts() == COUNTS, run
     errors = "=+ ERRORS =+", "=+ FAILURES =+"
@@ -155,7 +155,7 @@ def test_broken_on_one_node_alone(project):
         'if os.getcwd().endswith("/bad"):', "if True:"))
     file = project.tmp / "failed.json"
     run = project.run([project.ssh("a"), project.ssh("bad"), project.ssh("bad", 1)], "tests", f"--junitxml={project.tmp}/there.xml",
-                      CLOUDPLAN_FAILED=str(file))
+                      _CLOUDPLAN_FAILED=str(file))
     assert_aborted(run, "bad_0")
     errors = "\n".join(part(run.out, "=+ ERRORS =+", "=+ short test summary"))
     # Once for both of the node's workers; one of them is named.

@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan_losses.py: where a lost worker is replaced, and where it is not."""
+"""scripts/pytest_cloudplan/losses.py: where a lost worker is replaced, and where it is not."""
 import sys
 
 import pytest

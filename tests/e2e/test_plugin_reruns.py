@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan_reruns.py: a test whose worker is lost is run again once, and has one result."""
+"""scripts/pytest_cloudplan/reruns.py: a test whose worker is lost is run again once, and has one result."""
 import re
 import xml.etree.ElementTree as ElementTree
 

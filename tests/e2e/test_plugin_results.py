@@ -310,7 +310,7 @@ def test(): pass
             f"a_0 {PYTHON}: 1 passed", f"lost_0 {PYTHON}: lost (its connection is lost)"]
 
 
-# CLOUDPLAN_FAILED
+# _CLOUDPLAN_FAILED
 
 FAILING = r'''
 import os, pytest
@@ -344,7 +344,7 @@ def test_failed(project):
     project.write("tests/two words/test_z.py", "def test_z(): assert 0\n")
     project.write("tests/-odd/test_odd.py", "def test_odd(): assert 0\n")
     file = project.tmp / "failed.json"
-    run = project.run([project.ssh("a"), project.ssh("b")], "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a"), project.ssh("b")], "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     words = json.loads(file.read_text())
     assert all(isinstance(word, str) and "\0" not in word for word in words)
@@ -367,7 +367,7 @@ def test_failed_from_elsewhere(project, root, cwd, words, expected):
     for name in "tests/test_x.py", "-x/test_x.py", "../outside/test_o.py":
         project.write(name, "def test(): assert 0\n")
     file = project.tmp / "failed.json"
-    run = project.run(["popen"], *words, cwd=project.root / cwd, CLOUDPLAN_FAILED=str(file))
+    run = project.run(["popen"], *words, cwd=project.root / cwd, _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     found = json.loads(file.read_text())
     assert found == [expected], run
@@ -378,7 +378,7 @@ def test_failed_from_elsewhere(project, root, cwd, words, expected):
 def test_failed_option_like_path(project):
     project.write("-x/test_x.py", "def test(): assert 0\n")
     file = project.tmp / "failed.json"
-    run = project.run([project.ssh("a")], "./-x", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a")], "./-x", _CLOUDPLAN_FAILED=str(file))
     assert json.loads(file.read_text()) == ["./-x/test_x.py::test"], run
 
 
@@ -390,7 +390,7 @@ def test_failed_that_no_argument_can_name(project):
                   "def test(v): assert 0\n")
     project.write("tests/one/" + os.fsdecode(b"\xff") + "/test_y.py", "def test_y(): assert 0\n")
     file = project.tmp / "failed.json"
-    run = project.run(["popen"], "--dist=no", "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run(["popen"], "--dist=no", "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     assert sorted(json.loads(file.read_text())) == ["tests/one", "tests/test_x.py"]
 
@@ -398,7 +398,7 @@ def test_failed_that_no_argument_can_name(project):
 def test_failed_collection(project):
     project.write("tests/test_broken.py", "import no_such_module\n")
     file = project.tmp / "failed.json"
-    run = project.run([project.ssh("a"), project.ssh("b")], "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a"), project.ssh("b")], "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     assert json.loads(file.read_text()) == ["tests/test_broken.py"]
 
@@ -416,7 +416,7 @@ def test_alone(v): assert 0
 """)
     project.write("tests/at@/test_y.py", "def test_y(): assert 0\n")
     file = project.tmp / "failed.json"
-    run = project.run([project.ssh("a")], "--dist=loadgroup", "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a")], "--dist=loadgroup", "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     assert sorted(json.loads(file.read_text())) == [
         "tests/at@/test_y.py::test_y", "tests/test_x.py::test_alone[a@b]", "tests/test_x.py::test_grouped[a@b]",
@@ -426,17 +426,17 @@ def test_alone(v): assert 0
 @pytest.mark.parametrize("args", [["--dist=no"], ["-n1"], []])
 def test_failed_none(project, args):
     """Also over an older list; and no child process sees the variable."""
-    project.write("tests/test_x.py", "import os\ndef test(): assert 'CLOUDPLAN_FAILED' not in os.environ\n")
+    project.write("tests/test_x.py", "import os\ndef test(): assert '_CLOUDPLAN_FAILED' not in os.environ\n")
     file = project.tmp / "failed.json"
     file.write_text('["old"]')
-    run = project.run([project.ssh("a")], *args, "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a")], *args, "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 0, run
     assert json.loads(file.read_text()) == []
 
 
 def test_failed_that_cannot_be_written(project):
     file = project.tmp / "no" / "such" / "failed.json"
-    run = project.run([project.ssh("a")], "tests", CLOUDPLAN_FAILED=str(file))
+    run = project.run([project.ssh("a")], "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 0, run
     assert run.lines == [f"cloudplan: {file}: No such file or directory; the failed tests are not noted"]
 
@@ -445,7 +445,7 @@ def test_failed_when_interrupted(project):
     project.write("tests/test_x.py", "import time\ndef test_fail(): assert 0\ndef test_long():\n"
                   "    open('running', 'w').close()\n    time.sleep(300)\n")
     file = project.tmp / "failed.json"
-    process = project.start([project.ssh("a")], "tests", CLOUDPLAN_FAILED=str(file))
+    process = project.start([project.ssh("a")], "tests", _CLOUDPLAN_FAILED=str(file))
     end = time.monotonic() + DEADLINE
     while not (project.tmp / "a" / "running").exists():
         assert time.monotonic() < end and process.poll() is None
@@ -474,7 +474,7 @@ def test_forked(project, distributed):
     project.write("tests/test_x.py", KILLED)
     file, report = project.tmp / "failed.json", project.tmp / "report.xml"
     run = project.run([project.ssh("a"), project.ssh("b")], "--forked", f"--junitxml={report}",
-                      *([] if distributed else ["--dist=no"]), "tests", CLOUDPLAN_FAILED=str(file))
+                      *([] if distributed else ["--dist=no"]), "tests", _CLOUDPLAN_FAILED=str(file))
     assert run.status == 1, run
     counts = run.counts()
     counts.pop("warnings", None)  # Python 3.12 and newer warn of fork() beside threads

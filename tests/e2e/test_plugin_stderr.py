@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(os.environ.get("CLOUDPLAN_SRC") or Path(__file__).resolve().parents[2]) / "scripts"))
 
-import pytest_cloudplan_stderr as stderr  # noqa: E402
+from pytest_cloudplan import stderr as stderr  # noqa: E402
 
 
 @pytest.mark.parametrize("line, shown", [

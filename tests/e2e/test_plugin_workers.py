@@ -15,8 +15,8 @@ from cloudnodes import slowed
 from plugin_project import DEADLINE, Project
 
 SHORT = """
-import os, pytest_cloudplan_gateways
-pytest_cloudplan_gateways.START_SECONDS = %d
+import os, pytest_cloudplan.gateways
+pytest_cloudplan.gateways.START_SECONDS = %d
 del os.environ["PYTEST_PLUGINS"]
 """ % slowed(3)
 
@@ -126,7 +126,7 @@ def test_socket_server_that_never_answers(project, kind):
         address = "127.0.0.1:%d" % listener.getsockname()[1]
         try:
             run = project.run([f"socket={address}", project.popen("a")], "tests",
-                              PYTEST_PLUGINS="pytest_cloudplan_controller,short")
+                              PYTEST_PLUGINS="pytest_cloudplan.controller,short")
         finally:
             for filler in fillers:
                 filler.close()
@@ -361,7 +361,7 @@ PLUGIN = '''
 """Some options."""
 import os
 
-ENGINE = os.environ.pop("CLOUDPLAN_ENGINE", None)
+from pytest_cloudplan.options import ENGINE
 
 def _leave():
     rest = [n for n in os.environ.get("PYTEST_PLUGINS", "").split(",") if n not in ("", __name__)]
@@ -378,21 +378,21 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if hasattr(config, "workerinput"):
         with open("engine-" + config.workerinput["workerid"], "w") as file:
-            file.write("%s %s" % (ENGINE, sum(p.__name__ == __name__ for p in config.pluginmanager.get_plugins()
+            file.write("%d %s" % (ENGINE, sum(p.__name__ == __name__ for p in config.pluginmanager.get_plugins()
                                               if hasattr(p, "__name__"))))
 '''
 INI = "[pytest]\naddopts = --strict-config --cloud-node=x -p pytest_cloudplan\ncloud_develop_eggs = a\n"
-BOTH = "pytest_cloudplan,pytest_cloudplan_controller"
+BOTH = "pytest_cloudplan,pytest_cloudplan.controller"
 
 
 def with_plugin(project, text=PLUGIN):
     """The controller's own pytest_cloudplan, in the place of the one of this tree."""
-    directory = project.tmp / "plugin"
-    directory.mkdir()
-    for path in Path(project.scripts).glob("pytest_cloudplan_*.py"):
+    directory = project.tmp / "plugin" / "pytest_cloudplan"
+    directory.mkdir(parents=True)
+    for path in (Path(project.scripts) / "pytest_cloudplan").glob("[!_]*.py"):
         (directory / path.name).symlink_to(path)
-    (directory / "pytest_cloudplan.py").write_text(text)
-    project.scripts = directory
+    (directory / "__init__.py").write_text(text)
+    project.scripts = directory.parent
     project.write("pytest.ini", INI)
     project.write("tests/test_x.py", SHOW)
 
@@ -420,13 +420,13 @@ def test_cloud_options_are_known_on_workers(project, installed):
         others = os.environ.get("PYTHONPATH", "")
         python = f"env PYTHONPATH={directory}:{others} {sys.executable}"
     tx = [project.ssh("a", python=python), "popen", project.popen("b")]
-    run = project.run(tx, "-W", "error", "--dist=each", "tests", PYTEST_PLUGINS=BOTH, CLOUDPLAN_ENGINE="1")
+    run = project.run(tx, "-W", "error", "--dist=each", "tests", PYTEST_PLUGINS=BOTH, _CLOUDPLAN_ENGINE="1")
     assert run.status == 0, run
     assert run.counts() == {"passed": 3}
     for name, worker in ("a", "a_0"), ("project", "gw0"), ("b", "b_0"):
         assert (project.tmp / name / f"engine-{worker}").read_text() == "1 1"
         child = shown(project, name)
-        internal = {"CLOUDPLAN_SETTINGS", "CLOUDPLAN_SHIP", "CLOUDPLAN_ENGINE", "CLOUDPLAN_FAILED", "PYTEST_PLUGINS"}
+        internal = {"_CLOUDPLAN_SETTINGS", "_CLOUDPLAN_SHIP", "_CLOUDPLAN_ENGINE", "_CLOUDPLAN_FAILED", "PYTEST_PLUGINS"}
         assert not internal & set(child)
 
 
@@ -436,14 +436,14 @@ def test_cloudplan_s_own_options_are_known_on_workers(project):
     project.write("pytest.ini", "[pytest]\naddopts = --strict-config --cloud-node=x --cloud-ship-pytest -p pytest_cloudplan\n"
                   "cloud_mem_per_process = 1000\ncloud_develop_eggs = eggs\ncloud_python = a b\n")
     run = project.run([project.ssh("a"), "popen"], "-W", "error", "--dist=each", "--cloud-max-processes=1", "tests",
-                      PYTEST_PLUGINS=BOTH, CLOUDPLAN_ENGINE="1")
+                      PYTEST_PLUGINS=BOTH, _CLOUDPLAN_ENGINE="1")
     assert run.status == 0, run
     assert run.counts() == {"passed": 2}
 
 
 def test_plugin_that_a_node_s_python_refuses(project):
     with_plugin(project, PLUGIN + "\nif ENGINE and os.getcwd().endswith('/a'):\n    raise ValueError('not here')\n")
-    run = project.run([project.ssh("a"), project.ssh("b")], "tests", PYTEST_PLUGINS=BOTH, CLOUDPLAN_ENGINE="1")
+    run = project.run([project.ssh("a"), project.ssh("b")], "tests", PYTEST_PLUGINS=BOTH, _CLOUDPLAN_ENGINE="1")
     assert run.status == 0, run
     assert run.lines == ["cloudplan: a_0 did not start: ValueError: not here; going on without it"]
 
@@ -451,7 +451,7 @@ def test_plugin_that_a_node_s_python_refuses(project):
 def test_others_in_pytest_plugins_stay(project):
     with_plugin(project)
     project.write("other.py", "")
-    run = project.run([project.ssh("a")], "tests", PYTEST_PLUGINS="other," + BOTH, CLOUDPLAN_ENGINE="1")
+    run = project.run([project.ssh("a")], "tests", PYTEST_PLUGINS="other," + BOTH, _CLOUDPLAN_ENGINE="1")
     assert run.status == 0, run
     assert shown(project, "a")["PYTEST_PLUGINS"] == "other"
 
@@ -460,8 +460,6 @@ def test_late_workers_get_it_too(project):
     """The successor of a crashed one is made by xdist."""
     with_plugin(project)
     project.write("tests/test_x.py", CRASH)
-    run = project.run([project.ssh("a")], "tests", PYTEST_PLUGINS=BOTH, CLOUDPLAN_ENGINE="1")
+    run = project.run([project.ssh("a")], "tests", PYTEST_PLUGINS=BOTH, _CLOUDPLAN_ENGINE="1")
     assert run.status == 1 and run.counts() == {"failed": 1, "passed": 11, "rerun": 1}, run
     assert (project.tmp / "a" / "engine-gw0").read_text() == "1 1"
-
-

@@ -1,4 +1,4 @@
-"""scripts/pytest_cloudplan.py with this interpreter's pytest: what it answers to cloudplan, and how a user's
+"""scripts/pytest_cloudplan/__init__.py with this interpreter's pytest: what it answers to cloudplan, and how a user's
 `pytest --cloud-...` becomes `cloudplan run`.  No node is needed: cloudplan is a script that prints what it was given."""
 import json
 import os
@@ -57,8 +57,8 @@ class Project:
         if self.file.exists():
             self.file.unlink()
         more = {"PYTEST_PLUGINS": "pytest_cloudplan", **more}
-        done = self.pytest(*args, cwd=cwd, CLOUDPLAN_ENGINE="1", CLOUDPLAN_SETTINGS=str(self.file),
-                           CLOUDPLAN_SHIP=str(self.site), **{"CLOUDPLAN_SHIP_FORCE": "", "CLOUDPLAN_SHIP_PLUGINS": "", **more})
+        done = self.pytest(*args, cwd=cwd, _CLOUDPLAN_ENGINE="1", _CLOUDPLAN_SETTINGS=str(self.file),
+                           _CLOUDPLAN_SHIP=str(self.site), **{"_CLOUDPLAN_SHIP_FORCE": "", "_CLOUDPLAN_SHIP_PLUGINS": "", **more})
         return json.loads(self.file.read_bytes()) if self.file.exists() else None, done
 
     def answer(self, *args, **more):
@@ -150,7 +150,7 @@ def test_what_pytest_refuses_it_says_itself(project, files, args, said):
     (["--dist=load", "--trace"],
      "--trace: a test on a node cannot be debugged from here; leave it out, or add --dist=no, which runs all tests here"),
     (["-p", "no:xdist"], "-p no:xdist: cloudplan needs pytest-xdist, which deals out the tests; leave this out"),
-    (["-p", "no:cloudplan_controller"], "-p no:pytest_cloudplan_controller: cloudplan needs its plugin; leave this out"),
+    (["-p", "no:cloudplan.controller"], "-p no:pytest_cloudplan.controller: cloudplan needs its plugin; leave this out"),
 ])
 def test_what_cannot_be_on_nodes(project, words, text):
     assert project.refused(*words) == (64, text)
@@ -181,7 +181,7 @@ def test_what_cannot_be_on_nodes(project, words, text):
 ])
 def test_what_takes_no_node(project, words, addopts, own, here):
     project.write("tox.ini", ini(addopts=addopts))
-    assert project.answer(*words, CLOUDPLAN_DIST=own)["here"] == here
+    assert project.answer(*words, _CLOUDPLAN_DIST=own)["here"] == here
 
 
 def test_plugins_that_are_not_loaded_by_themselves(project):
@@ -206,7 +206,7 @@ def test_a_slip_in_a_name(project):
 ])
 def test_an_environment_that_cannot_be(project, tx, why):
     assert project.refused("--tx", tx) == (64, f"--tx={tx}: {why}")
-    assert project.refused(CLOUDPLAN_TX=f"popen\x1f{tx}") == (64, f"--tx={tx}: {why}")
+    assert project.refused(_CLOUDPLAN_TX=f"popen\x1f{tx}") == (64, f"--tx={tx}: {why}")
     project.write("conftest.py", f"pytest_option_tx = ['{tx}']\n")
     assert project.refused() == (65, f"conftest.py: --tx={tx}: {why}")
 
@@ -429,7 +429,7 @@ def test_the_nearest_conftest_counts(project):
     ("--cloud-node=a tests --cloud-chdir b -x --cloud-ship-pytest c", "tests -x c", "-x"),
     ("--rsyncdir . --rsyncignore=*.log tests", "tests", ""),
     ("--cloud-nodes-from - tests", "tests", ""),
-    ("-p pytest_cloudplan -ppytest_cloudplan -p pytest_cloudplan_controller tests", "tests", ""),
+    ("-p pytest_cloudplan -ppytest_cloudplan -p pytest_cloudplan.controller tests", "tests", ""),
     ("tests -- --cloud-node=a --rsyncdir x", "tests -- --cloud-node=a --rsyncdir x", ""),
     ("-k --cloud-nodes=a tests", None, None),
     # An option of a conftest.py, not known yet.
@@ -501,7 +501,7 @@ def test_modules(project):
     path = os.pathsep.join([str(project.tmp / "elsewhere"), project.environ()["PYTHONPATH"]])
     project.write("tox.ini", ini(addopts="-p pytester -p no:doctest", required_plugins="pytest-xdist>=1.0"))
     assert project.answer("-p", "own_plugin", "-p", "pytest_cloudplan")["modules"] == base
-    env = {**project.environ(CLOUDPLAN_ENGINE="1", CLOUDPLAN_SETTINGS=str(project.file)), "PYTHONPATH": path}
+    env = {**project.environ(_CLOUDPLAN_ENGINE="1", _CLOUDPLAN_SETTINGS=str(project.file)), "PYTHONPATH": path}
     for args, more in ((["-p", "other_plugin"], ["other_plugin"]), (["-p", "other_plugin", "--rsyncdir=../elsewhere"], [])):
         subprocess.run([sys.executable, "-m", "pytest", "-p", "pytest_cloudplan", *args], cwd=project.root, env=env,
                        stdin=subprocess.DEVNULL, timeout=DEADLINE, check=True)
@@ -512,7 +512,7 @@ def test_without_xdist(project):
     """Its modules in the way of a file that cannot be imported."""
     for name in ("xdist", "execnet"):
         project.write(f"{name}.py", "raise ImportError('no')\n")
-    done = project.pytest("-p", "pytest_cloudplan", "--rsyncdir=.", "tests", CLOUDPLAN_ENGINE="1", CLOUDPLAN_SETTINGS=str(project.file),
+    done = project.pytest("-p", "pytest_cloudplan", "--rsyncdir=.", "tests", _CLOUDPLAN_ENGINE="1", _CLOUDPLAN_SETTINGS=str(project.file),
                           PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     answer = json.loads(project.file.read_bytes())
     assert done.returncode == 0
@@ -581,7 +581,7 @@ def test_what_is_shipped_need_not_be_on_the_nodes(project):
 
 
 def test_shipping_is_asked_for_in_four_ways(project):
-    assert project.answer(CLOUDPLAN_SHIP_FORCE="1")["ship"]
+    assert project.answer(_CLOUDPLAN_SHIP_FORCE="1")["ship"]
     project.write("tox.ini", ini(cloud_ship_pytest="yes"))
     assert project.answer()["ship"]
     project.write("tox.ini", ini(addopts="--cloud-ship-pytest"))
@@ -606,8 +606,8 @@ def fake_distribution(folder, name, requires=(), files=(), record=True):
 def ask_with(project, folder, plugins):
     path = os.pathsep.join([project.environ()["PYTHONPATH"], str(folder)])
     shutil.rmtree(project.site, ignore_errors=True)
-    env = project.environ(CLOUDPLAN_ENGINE="1", CLOUDPLAN_SETTINGS=str(project.file), CLOUDPLAN_SHIP=str(project.site),
-                          CLOUDPLAN_SHIP_FORCE="1", CLOUDPLAN_SHIP_PLUGINS=plugins, PYTEST_PLUGINS="pytest_cloudplan")
+    env = project.environ(_CLOUDPLAN_ENGINE="1", _CLOUDPLAN_SETTINGS=str(project.file), _CLOUDPLAN_SHIP=str(project.site),
+                          _CLOUDPLAN_SHIP_FORCE="1", _CLOUDPLAN_SHIP_PLUGINS=plugins, PYTEST_PLUGINS="pytest_cloudplan")
     subprocess.run([sys.executable, "-m", "pytest"], cwd=project.root, env={**env, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
                    timeout=DEADLINE, check=True)
     return json.loads(project.file.read_bytes())
@@ -727,7 +727,7 @@ def test_options_in_addopts_count_as_typed(project, cloudplan):
     (["--cloud-node=a", "--fixtures"], {}),
     (["--cloud-node=a", "--markers"], {}),
     (["--cloud-node=a"], {"PYTEST_XDIST_WORKER": "gw0"}),
-    (["--cloud-node=a"], {"CLOUDPLAN_ENGINE": "1"}),
+    (["--cloud-node=a"], {"_CLOUDPLAN_ENGINE": "1"}),
 ])
 def test_what_stays_here(project, cloudplan, args, env):
     """A developer's plain pytest among them, whatever the ini file holds."""
@@ -775,5 +775,5 @@ def test_no_program(project):
 def test_in_the_run_xdist_hears_nothing_of_rsync(project):
     """Its warning of a feature that is not used, a directory that does not exist."""
     project.write("tox.ini", ini(rsyncdirs="nowhere", rsyncignore="x", addopts="--rsyncdir=nowhere -p pytest_cloudplan"))
-    done = project.pytest("-W", "error", "--tx=popen//chdir=" + str(project.root), "--dist=load", "tests", CLOUDPLAN_ENGINE="1")
+    done = project.pytest("-W", "error", "--tx=popen//chdir=" + str(project.root), "--dist=load", "tests", _CLOUDPLAN_ENGINE="1")
     assert b"rsyncdir doesn't exist" not in done.stderr + done.stdout and b"DeprecationWarning" not in done.stdout, done

@@ -167,7 +167,7 @@ class Guard:
     def __init__(self, shell, home, run, slot=0, beat=15):
         values = {"CLOUDPLAN_NONCE": "n0", "CLOUDPLAN_CHDIR": "copy", "CLOUDPLAN_RUN": run, "CLOUDPLAN_BEAT": str(beat)}
         text = f"CLOUDPLAN_SLOT={slot}\n" + "".join(f"{name}={value}\n" for name, value in values.items())
-        text += "".join((SRC / "scripts" / name).read_text() for name in ("node-lease.sh", "node-prepare.sh", "node-guard.sh"))
+        text += "".join((SRC / "scripts" / name).read_text() for name in ("node/lease.sh", "node/prepare.sh", "node/guard.sh"))
         self.process = subprocess.Popen([*shell, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
                                         env={"HOME": str(home), "PATH": "/usr/bin:/bin"})
         self.say(text)

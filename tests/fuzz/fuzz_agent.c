@@ -1,7 +1,7 @@
 /* An SSH agent's half of the conversation as hostile bytes: all it can do is to refuse. */
-#include "../../src/agent.h"
+#include "ssh/agent.h"
 
-#include "../../src/key.h"
+#include "ssh/key.h"
 
 #include <stdint.h>
 #include <stdlib.h>

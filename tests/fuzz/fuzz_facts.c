@@ -1,6 +1,6 @@
 /* A node's answer as hostile bytes: whatever is taken for good keeps the promises of facts.h. */
-#include "../../src/facts.h"
-#include "../../src/transport.h"
+#include "nodes/facts.h"
+#include "probe/transport.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* A private key file as hostile text: what is taken for a key is one, and nothing half filled is left. */
-#include "../../src/identity.h"
+#include "ssh/identity.h"
 
-#include "../../src/key.h"
+#include "ssh/key.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* A node list's bytes, whatever they are: nodes or one line of error. */
-#include "inventory.h"
+#include "nodes/inventory.h"
 
 #include <stdlib.h>
 #include <string.h>

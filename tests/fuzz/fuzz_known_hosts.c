@@ -1,7 +1,7 @@
 /* known_hosts as hostile text: whatever it says, the results agree with each other. */
-#include "../../src/known_hosts.h"
+#include "ssh/known_hosts.h"
 
-#include "../../src/key.h"
+#include "ssh/key.h"
 
 #include <stdlib.h>
 #include <string.h>

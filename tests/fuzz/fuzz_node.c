@@ -1,7 +1,8 @@
 /* Node words, as they come from a command line or a Jenkins field, and what is made of them: a name is the
  * canonical form of itself, and each xspec has the parts that it was given, however odd the name. */
-#include "node.h"
-#include "xspec.h"
+#include "base/strv.h"
+#include "nodes/node.h"
+#include "engine/xspec.h"
 
 #include <stdio.h>
 #include <stdlib.h>

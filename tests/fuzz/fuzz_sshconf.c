@@ -1,7 +1,7 @@
 /* Hostile bytes as ssh's answer and as an ssh_config: the first line, if it is "config", says which; a
  * second line is then the host.  What is taken for good keeps the promises of sshconf.h. */
-#include "../../src/host_rules.h"
-#include "../../src/sshconf.h"
+#include "ssh/host_rules.h"
+#include "ssh/sshconf.h"
 
 #include <stdlib.h>
 #include <string.h>

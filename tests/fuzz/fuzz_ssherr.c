@@ -1,6 +1,6 @@
 /* ssh's diagnostics, in which a node has a say: a state that says "not reached" or "not let in", and one
  * clean line. */
-#include "../../src/ssherr.h"
+#include "ssh/ssherr.h"
 
 #include <stdlib.h>
 #include <string.h>

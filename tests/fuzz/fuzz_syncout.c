@@ -1,5 +1,5 @@
 /* rsync's and GNU parallel's words as hostile bytes: what is read from them is in range and clean. */
-#include "../../src/syncout.h"
+#include "copy/syncout.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -13,7 +13,7 @@
  * A new case needs no C.  A case called must-fail-* passes when its expectation is seen to be wrong, and
  * there must be one: a comparison that never differs would let everything pass.  What cannot be read, or
  * holds an unknown key, is no difference but a failure under any name. */
-#include "plan.h"
+#include "plan/plan.h"
 
 #include <dirent.h>
 #include <errno.h>

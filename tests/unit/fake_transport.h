@@ -6,7 +6,7 @@
 #ifndef FAKE_TRANSPORT_H
 #define FAKE_TRANSPORT_H
 
-#include "../../src/transport.h"
+#include "probe/transport.h"
 
 enum fake_phase { FAKE_CONNECTING, FAKE_AUTHENTICATING, FAKE_ANSWERING };
 

@@ -1,6 +1,6 @@
 #include "fault.h"
 
-#include "../../src/error.h"
+#include "base/error.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,26 +1,26 @@
 /* Each system call of the library that does I/O fails in turn: what the caller gets is what its header promises, no descriptor,
  * child or file is left, and nothing that was found out is taken for its contrary. */
-#include "../../src/agent.h"
-#include "../../src/child.h"
-#include "../../src/disk_room.h"
-#include "../../src/guard.h"
-#include "../../src/host_rules.h"
-#include "../../src/identity.h"
-#include "../../src/inventory.h"
-#include "../../src/janitor.h"
-#include "../../src/known_hosts.h"
-#include "../../src/master_config.h"
-#include "../../src/parallel.h"
-#include "../../src/plugin.h"
-#include "../../src/project.h"
-#include "../../src/rerun.h"
-#include "../../src/rsync_cmd.h"
-#include "../../src/rundir.h"
-#include "../../src/settings.h"
-#include "../../src/sshconf.h"
-#include "../../src/sshconf_ask.h"
-#include "../../src/tool.h"
-#include "../../src/watch.h"
+#include "ssh/agent.h"
+#include "base/child.h"
+#include "copy/disk_room.h"
+#include "link/guard.h"
+#include "ssh/host_rules.h"
+#include "ssh/identity.h"
+#include "nodes/inventory.h"
+#include "base/janitor.h"
+#include "ssh/known_hosts.h"
+#include "link/master_config.h"
+#include "copy/parallel.h"
+#include "engine/plugin.h"
+#include "copy/project.h"
+#include "engine/rerun.h"
+#include "copy/rsync_cmd.h"
+#include "base/rundir.h"
+#include "engine/settings.h"
+#include "ssh/sshconf.h"
+#include "ssh/sshconf_ask.h"
+#include "base/tool.h"
+#include "watch/watch.h"
 #include "fault.h"
 
 #include <errno.h>
@@ -215,7 +215,7 @@ static int write_plugin(void *arg, struct error *err)
     fault_at(NULL, 0);
     if (result == 0)
         for (size_t i = 0; i < 2; i++)
-            assert_int_equal(access(path(i ? "run/plugin/pytest_cloudplan.py" : "run/plugin/pytest_cloudplan_worker.py"), R_OK), 0);
+            assert_int_equal(access(path(i ? "run/plugin/pytest_cloudplan/__init__.py" : "run/plugin/pytest_cloudplan/worker.py"), R_OK), 0);
     rundir_remove(path("run/plugin"));
     return result;
 }
@@ -347,7 +347,7 @@ static void test_settings(void **state)
     (void)state;
     put("bin/python", "#!/bin/sh\n"
         "echo '{\"version\": 1, \"versions\": {\"pytest\": \"7.2.1\", \"xdist\": \"3.1.0\", \"execnet\": \"1.9.0\"}, \"options\": [],"
-        " \"args\": [], \"modules\": []}' >\"$CLOUDPLAN_SETTINGS\"\n", 0700);
+        " \"args\": [], \"modules\": []}' >\"$_CLOUDPLAN_SETTINGS\"\n", 0700);
     struct error err = ERROR_INIT;
     if (ask_pytest(NULL, &err))
         fail_msg("%s", err.text);

@@ -1,0 +1,189 @@
+"""What every worker does before pytest-xdist's own code: execnet sends this file and runs it there.
+
+The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
+environment variables that the xspec sets, "plugin": names and sources of the plugin's modules, "coverage": names of
+pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or
+None}.  The answer is the list of the modules that a worker needs and that its Python does not have, and what execnet's
+Gateway._rinfo() would ask for.
+
+* Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
+  interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
+* What cloudplan shipped (CHDIR/cloudplan-site) comes before what is installed there.
+* pytest_cloudplan is there even where it is not installed: pytest reads the project's addopts again on every
+  worker, --cloud-... and cloud_... among them.  Where it is installed, this one is the one that is imported,
+  and pytest registers a name only once.
+* pytest-cov's data file has a name of the worker's own, which the tests do not see: they may run coverage
+  themselves.  Nothing of it stays in the directory.
+* Where a test calls pytest.exit(), the controller is told with which words and status: xdist tells the status alone, and the
+  controller's pytest is to end as this one does.
+"""
+import glob
+import os
+import sys
+import types
+from importlib.util import find_spec
+
+NEEDED = ("pytest", "xdist", "execnet")
+SITE = "cloudplan-site"
+PLUGIN = "pytest_cloudplan"
+LOADER = "cloudplan_worker"
+
+
+def find_commands(environ, kept):
+    """PATH and VIRTUAL_ENV as the interpreter's own commands need them."""
+    path = environ.get("PATH") or os.defpath
+    words = path.split(os.pathsep)
+    if sys.prefix != sys.base_prefix:
+        own = os.path.join(sys.prefix, "bin")
+        # In PATH already, and no other virtualenv active: the user's own order.
+        if own in words and environ.get("VIRTUAL_ENV", sys.prefix) == sys.prefix:
+            words = []
+        path = own + os.pathsep + path
+        if "VIRTUAL_ENV" not in kept:
+            environ["VIRTUAL_ENV"] = sys.prefix
+    else:
+        own = os.path.dirname(sys.executable or "")
+        if not own or own in words:
+            words = []
+        path += os.pathsep + own
+    if words and "PATH" not in kept:
+        environ["PATH"] = path
+
+
+def limit_files(soft):
+    """cloudplan raises the limit for its connections and for the controller: tests shall see what they would see without it."""
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    except (OSError, ValueError):
+        pass  # above the hard limit, which somebody has lowered meanwhile
+
+
+def find_shipped(environ):
+    site = os.path.join(os.getcwd(), SITE)
+    if os.path.isdir(site):
+        sys.path.insert(0, site)
+        others = environ.get("PYTHONPATH")
+        environ["PYTHONPATH"] = site + os.pathsep + others if others else site
+
+
+def make_module(name, source):
+    module = types.ModuleType(name)
+    module.__file__ = os.path.join("<cloudplan>", *name.split(".")) + ".py"
+    module.__path__ = []  # it may be a package, whose other modules are not here
+    sys.modules[name] = module
+    try:
+        exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    # pytest warns of a plugin that was imported before it could rewrite its assertions.
+    module.__doc__ = (module.__doc__ or "") + "\nPYTEST_DONT_REWRITE"
+    return module
+
+
+def leave_plugins():
+    """Child processes of the tests shall not look for a module that exists in this process alone."""
+    rest = [name for name in os.environ.get("PYTEST_PLUGINS", "").split(",") if name not in ("", LOADER)]
+    if rest:
+        os.environ["PYTEST_PLUGINS"] = ",".join(rest)
+    else:
+        os.environ.pop("PYTEST_PLUGINS", None)
+
+
+def add_plugin(modules):
+    """Makes pytest load the plugin from memory."""
+    os.environ["_CLOUDPLAN_ENGINE"] = "1"  # it shall only know its options
+    try:
+        for name, source in modules:
+            make_module(name, source)
+    finally:
+        os.environ.pop("_CLOUDPLAN_ENGINE", None)
+
+
+def measure(order):
+    """pytest-cov's files for this worker alone; returns hooks that take them away."""
+    import pytest
+
+    data = os.path.abspath(order["data"])
+    config = os.path.abspath(order["config"]) if order["config"] else None
+    before = os.environ.get("COVERAGE_FILE")
+
+    def remove():
+        for path in glob.glob(glob.escape(data) + ".*") + [data, config]:
+            try:
+                os.unlink(path)
+            except (OSError, TypeError):
+                pass
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(session):
+        # pytest-cov has read it, and tells children.  Those of coverage's own multiprocessing read it themselves.
+        controller = getattr(session.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+        concurrency = getattr(getattr(getattr(controller, "cov", None), "config", None), "concurrency", None)
+        if controller is None or "multiprocessing" in (concurrency or ()):
+            return
+        if before is None:
+            os.environ.pop("COVERAGE_FILE", None)
+        else:
+            os.environ["COVERAGE_FILE"] = before
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure():
+        remove()
+
+    remove()  # what a worker of that name left that was killed
+    os.environ["COVERAGE_FILE"] = data
+    if config:
+        with open(config, "wb") as file:
+            file.write(order["text"])
+    return [pytest_sessionstart, pytest_unconfigure]
+
+
+def tell_exit():
+    """Hooks that put what pytest.exit() was given into what xdist sends at the worker's end."""
+    import pytest
+
+    outputs = []
+
+    def pytest_configure(config):
+        outputs.append(getattr(config, "workeroutput", {}))
+
+    def pytest_keyboard_interrupt(excinfo):
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            code = excinfo.value.returncode
+            words = str(excinfo.value.msg).encode("utf-8", "replace").decode("utf-8")  # or execnet could not send it
+            told = {"words": words, "status": None if code is None else int(code)}
+            for output in outputs:
+                output["cloudplan_exit"] = told
+
+    return [pytest_configure, pytest_keyboard_interrupt]
+
+
+def add_loader(plugins, hooks):
+    """A plugin of this process alone, by which pytest loads what is in memory, and which then removes the traces."""
+    loader = make_module(LOADER, "pytest_plugins = %r" % plugins)
+    loader.pytest_addhooks = leave_plugins  # called as soon as pytest has it
+    for hook in hooks:
+        setattr(loader, hook.__name__, hook)
+    others = os.environ.get("PYTEST_PLUGINS")
+    os.environ["PYTEST_PLUGINS"] = others + "," + LOADER if others else LOADER
+
+
+if __name__ == "__channelexec__":
+    controller = globals()["channel"]
+    order = controller.receive()
+    find_commands(os.environ, order["kept"])
+    if order["files"]:
+        limit_files(order["files"])
+    if not order["local"]:
+        find_shipped(os.environ)
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if not missing:
+        if order["plugin"]:
+            add_plugin(order["plugin"])
+        add_loader([PLUGIN] if order["plugin"] else [],
+                   tell_exit() + (measure(order["coverage"]) if order["coverage"] else []))
+    controller.send((missing, {"executable": sys.executable, "version_info": tuple(sys.version_info)[:5],
+                               "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()}))

@@ -1,0 +1,326 @@
+/* Filters rather than a list of sources: only so does rsync see the whole of the node's directory, and
+ * deletes what no longer belongs there.  "H" (hide) and not "-": an excluded file would also be protected.
+ */
+#include "copy/rsync_cmd.h"
+#include "base/path.h"
+
+#include "copy/project.h"
+#include "base/shquote.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Never of use on a node; some of it large, some of it harmful (bytecode of another interpreter). */
+const char *const rsync_left_out[] = {
+    ".git",       ".hg",         ".svn",  ".bzr", "CVS",   "_darcs", "__pycache__", ".pytest_cache",
+    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo", NULL,
+};
+
+/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from $HOME/.popt. */
+#define OWN_ENVIRONMENT "unset HOME RSYNC_ICONV RSYNC_PARTIAL_DIR RSYNC_PROTECT_ARGS RSYNC_OLD_ARGS RSYNC_CHECKSUM_LIST RSYNC_COMPRESS_LIST; "
+
+/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that rsync tells, instead of its end. */
+#define REMOTE_RSYNC "/bin/sh -c 'unset HOME; trap \"\" XFSZ; exec rsync \"$@\"' rsync"
+
+struct rsync_rules {
+    char *args;    /* options and filters, quoted, each with a blank before it */
+    char *sources; /* likewise */
+};
+
+static void add_argument(FILE *out, const char *option, const char *value)
+{
+    fprintf(out, " %s", option);
+    shell_quote(out, value);
+}
+
+/* A rule with rsync's own pattern.  Not --exclude: there "!" and "+ x" are commands. */
+static void add_pattern(FILE *out, const char *rule, const char *pattern)
+{
+    fprintf(out, " --filter='%s '", rule);
+    shell_quote(out, pattern);
+}
+
+/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard. */
+static int add_rule(FILE *out, const char *rule, const char *path, const char *end)
+{
+    bool wild = strpbrk(path, "*?[") || strchr(end, '*');
+    char *text = malloc(strlen(path) * 2 + strlen(end) + strlen(rule) + 16), *to = text;
+    if (!text)
+        return -1;
+    to += sprintf(to, "--filter=%s /", rule);
+    for (const char *p = path; *p; p++) {
+        if (wild && strchr("*?[\\", *p))
+            *to++ = '\\';
+        *to++ = *p;
+    }
+    strcpy(to, end);
+    fputc(' ', out);
+    shell_quote(out, text);
+    free(text);
+    return 0;
+}
+
+/* "+ /a/", "+ /a/b/", ... for the directories above path (relative to the transfer's root). */
+static int add_parents(FILE *out, const char *path, const char *rule, const char *end)
+{
+    char parent[PATH_MAX];
+    for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+        if (add_rule(out, rule, parent, end))
+            return -1;
+    }
+    return 0;
+}
+
+/* What is copied beside the root: directories from outside, each under its own name. */
+static int add_outside(FILE *sources, const char *root, const char *path, struct error *err)
+{
+    const char *name = strrchr(path, '/') + 1;
+    char clash[PATH_MAX + 260];
+    struct stat st;
+    if (project_is_home(path))
+        return error_set(err, STATUS_USAGE, "%s: would be copied as a whole; name a directory in it", path);
+    snprintf(clash, sizeof clash, "%s/%.255s", root, name);
+    bool taken = lstat(clash, &st) == 0;
+    if (!taken && errno != ENOENT)
+        return error_errno(err, clash);
+    if (taken)
+        return error_set(err, STATUS_USAGE, "%s would be copied to %s, which the project itself has: rename one", path,
+                         name);
+    add_argument(sources, "", path);
+    return 0;
+}
+
+/* The first of real[0] to real[n - 1] that lies outside and has the same name as real[n], or NULL. */
+static const char *same_name(const char *root, char *const *real, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!path_below(root, real[i]) && !strcmp(strrchr(real[i], '/'), strrchr(real[n], '/')))
+            return real[i];
+    return NULL;
+}
+
+const char *rsync_place(const char *root, const char *dir)
+{
+    const char *path = path_below(root, dir);
+    return path ? path : strrchr(dir, '/') + 1;
+}
+
+/* Errors that say nothing of a path as it was typed. */
+static bool is_of_the_system(int error)
+{
+    return error == EIO || error == ENOMEM || error == EMFILE || error == ENFILE || error == ESTALE;
+}
+
+int rsync_places_find(struct rsync_places *places, const struct sync_params *params, struct error *err)
+{
+    size_t n = 0;
+    while (params->dirs && params->dirs[n])
+        n++;
+    *places = (struct rsync_places){.whole = n == 0, .dirs = calloc(n + 3, sizeof *places->dirs)};
+    if (!places->dirs)
+        return error_errno(err, "rsync");
+    for (size_t i = 0; i < n; i++) {
+        struct stat st;
+        char *real = places->dirs[i] = realpath(params->dirs[i], NULL);
+        if (!real || stat(real, &st))
+            return error_set(err, is_of_the_system(errno) ? STATUS_SYSTEM : STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
+                             strerror(errno));
+        if (!S_ISDIR(st.st_mode))
+            return error_set(err, STATUS_USAGE, "--rsyncdir=%s: not a directory", params->dirs[i]);
+        if (!strcmp(real, params->root))
+            places->whole = true;
+    }
+    if ((params->venv && !(places->dirs[n++] = strdup(params->venv))) ||
+        (params->site && !(places->dirs[n++] = strdup(params->site))))
+        return error_errno(err, "rsync");
+    return 0;
+}
+
+void rsync_places_clear(struct rsync_places *places)
+{
+    for (size_t i = 0; places->dirs && places->dirs[i]; i++)
+        free(places->dirs[i]);
+    free(places->dirs);
+    *places = (struct rsync_places){0};
+}
+
+static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params, struct error *err)
+{
+    struct rsync_places places;
+    int result = -1;
+    if (rsync_places_find(&places, params, err))
+        goto out;
+    char **real = places.dirs;
+    for (size_t i = 0; real[i]; i++) {
+        const char *path = path_below(params->root, real[i]);
+        if (path && !places.whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
+            goto system;
+        if (!path) {
+            const char *other = same_name(params->root, real, i);
+            if (other && !strcmp(other, real[i]))
+                continue; /* named twice */
+            if (other) {
+                error_set(err, STATUS_USAGE, "%s and %s would both be copied to %s: rename one", other, real[i],
+                          strrchr(other, '/') + 1);
+                goto out;
+            }
+            if (add_outside(sources, params->root, real[i], err))
+                goto out;
+            if (!places.whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
+                goto system;
+        }
+    }
+    for (size_t i = 0; !places.whole && real[i]; i++) {
+        const char *path = path_below(params->root, real[i]);
+        if (path && add_parents(args, path, "H", "/*"))
+            goto system;
+    }
+    if (!places.whole)
+        add_argument(args, "--filter=", "H /*");
+    result = 0;
+    goto out;
+system:
+    error_errno(err, "rsync");
+out:
+    rsync_places_clear(&places);
+    return result;
+}
+
+struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct error *err)
+{
+    struct rsync_rules *rules = calloc(1, sizeof *rules);
+    size_t args_len, sources_len;
+    FILE *args = rules ? open_memstream(&rules->args, &args_len) : NULL;
+    FILE *sources = args ? open_memstream(&rules->sources, &sources_len) : NULL;
+    char *root = NULL;
+    int result = -1;
+    if (!sources || asprintf(&root, "%s/", params->root) < 0) {
+        error_errno(err, "rsync");
+        goto out;
+    }
+    /* Times to the nanosecond: a file changed within the second, at the same size, is a changed file.
+     * Owners are the login's own.  Directories stay writable for the next run. */
+    fputs(" -rlpt --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60 --no-inc-recursive", args);
+    if (params->bwlimit)
+        fprintf(args, " --bwlimit=%u", params->bwlimit);
+    add_argument(args, "--exclude=", "/.cloudplan");
+    /* scripts/node/prepare.sh keeps there what pip has made: of an earlier copy, which nobody compares. */
+    if (!params->verify)
+        add_argument(args, "--exclude=", "/.cloudplan-develop");
+    for (size_t i = 0; params->ignores && params->ignores[i]; i++)
+        if (*params->ignores[i])
+            add_pattern(args, "-", params->ignores[i]);
+    /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
+     * would import what is left of it as a namespace package.  What is to be compared goes without caches from the start: bytecode is
+     * run in the place of a module that has its time and size. */
+    for (size_t i = 0; rsync_left_out[i]; i++)
+        add_pattern(args, params->verify ? "H" : "-p", rsync_left_out[i]);
+    add_argument(sources, "", root);
+    result = add_dirs(args, sources, params, err);
+out:
+    if (sources && fclose(sources))
+        result = error_errno(err, "rsync");
+    if (args && fclose(args))
+        result = error_errno(err, "rsync");
+    free(root);
+    if (result) {
+        rsync_rules_destroy(rules);
+        rules = NULL;
+    }
+    return rules;
+}
+
+void rsync_rules_destroy(struct rsync_rules *rules)
+{
+    if (!rules)
+        return;
+    int saved = errno;
+    free(rules->args);
+    free(rules->sources);
+    free(rules);
+    errno = saved;
+}
+
+/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes doubled quotes for one. */
+static void add_home(FILE *out)
+{
+    const char *home = getenv("HOME");
+    if (!home)
+        return;
+    fputs("env \"HOME=", out);
+    for (; *home; home++)
+        fputs(*home == '"' ? "\"\"" : *home == '\'' ? "'\\''" : (char[]){*home, '\0'}, out);
+    fputs("\" ", out);
+}
+
+char *rsync_command(const struct rsync_rules *rules, const struct sync_params *params, enum rsync_mode mode,
+                    const struct node *node, const char *ssh_config, const char *out, const char *errors)
+{
+    char *text = NULL, *place = node_place(node, params->chdir, params->chdir);
+    size_t len;
+    FILE *f = place ? open_memstream(&text, &len) : NULL;
+    if (!f) {
+        free(place);
+        return NULL;
+    }
+    char port[16] = "";
+    if (node->port)
+        snprintf(port, sizeof port, " -p %u", node->port);
+    /* The names were checked (node.h, project.h, rundir.h): no blank or quote can be in these. */
+    static const char *const outputs[] = {
+        [RSYNC_COPY] = " --delete-delay --info=progress2 --no-human-readable --outbuf=L",
+        [RSYNC_ADOPT] = " -n --delete --info=nonreg0,del1",
+        [RSYNC_VERIFY] = " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
+    };
+    const char *output = outputs[mode];
+    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
+    char basis[PATH_MAX] = "";
+    if (mode == RSYNC_COPY && node->slot > 1) {
+        const char *slash = strrchr(params->chdir, '/');
+        snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
+    }
+    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
+    fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512, rules->args, output, basis);
+    add_argument(f, "--rsync-path=", REMOTE_RSYNC);
+    /* One directory for all: with a relative name each directory of the copy would have one, and what is left would stay. */
+    if (mode == RSYNC_COPY && *place == '/')
+        fprintf(f, " --partial-dir='%s/" RSYNC_PARTIAL "'", place);
+    fputs(" -e '", f);
+    add_home(f);
+    /* Not USER@HOST, which rsync would cut at an "@" of the user's. */
+    fprintf(f, "ssh -F %s%s%s%s' --%s", ssh_config, port, node->user ? " -l " : "", node->user ? node->user : "", rules->sources);
+    bool v6 = strchr(node->host, ':') != NULL;
+    fprintf(f, " '%s%s%s:%s/' </dev/null >", v6 ? "[" : "", node->host, v6 ? "]" : "", place);
+    free(place);
+    shell_quote(f, out);
+    fputs(" 2>", f);
+    shell_quote(f, errors);
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+char *rsync_count_command(const struct rsync_rules *rules, const struct sync_params *params)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    fprintf(f, OWN_ENVIRONMENT "exec rsync%s -n --delete --stats --no-human-readable --%s", rules->args, rules->sources);
+    add_argument(f, "", params->rundir);
+    fputs("/nothing/ </dev/null", f); /* nothing is there, so that all would be copied */
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}

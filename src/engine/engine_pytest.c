@@ -1,0 +1,325 @@
+/* The engine pytest-xdist.
+ *
+ * Decided here: pytest is run as `PYTHON -m pytest --dist=load --tx ... ARGS`.  What the user typed comes
+ * last, so that it wins without being understood here.  Everything that takes knowledge of pytest's own
+ * options is left to the plugin scripts/pytest_cloudplan/controller.py, which pytest loads by PYTEST_PLUGINS and not by
+ * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
+ * first word is the default that the plugin lets the project's addopts override.
+ *
+ * Status 0 is believed only together with a record that the plugin writes when every test that was collected has been told of
+ * (pytest_cloudplan/completion.py): os._exit(0) or exec in a conftest.py would else be a success without a test.  The
+ * record is a file of the private directory, removed before each start, and holds a random word of that start.
+ *
+ * SIGINT is passed on as it is, all else as SIGTERM, on which the plugin makes pytest report as on ^C: pytest
+ * by itself dies of it silently, and where cloudplan is a background job of a shell, SIGINT is ignored by all
+ * of us.
+ */
+#include "engine/engine.h"
+
+#include "base/child.h"
+#include "plan/descriptors.h"
+#include "engine/plugin.h"
+#include "base/path.h"
+#include "base/rundir.h"
+#include "base/strv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum {
+    CHECK_TIMEOUT_MS = 60000, /* a cold interpreter on a slow disk */
+    CHECK_OUTPUT_MAX = 4096,
+    GRACE_MS = 15000,
+    GRACE_SIGTERM_MS = 5000,
+    /* timeout(1) signals its child and then the whole group: one wish, not two. */
+    SAME_SIGNAL_MS = 500
+};
+
+/* Lines begin with a word of our own, since a sitecustomize.py may print too. */
+static const char versions_py[] = "for name in ('pytest', 'xdist', 'execnet'):\n"
+                                  "    try:\n"
+                                  "        module = __import__(name)\n"
+                                  "    except ModuleNotFoundError as error:\n"
+                                  "        if error.name != name:\n"
+                                  "            raise\n"
+                                  "        pass\n"
+                                  "    else:\n"
+                                  "        print('cloudplan-version', name, module.__version__)\n";
+
+static const struct requirement {
+    const char *module;
+    const char *package;   /* for pip; Debian's is python3-NAME */
+    unsigned major, minor; /* at least */
+} requirements[] = {
+    {"pytest", "pytest", 7, 0},
+    {"xdist", "pytest-xdist", 2, 5},
+    {"execnet", "execnet", 1, 1},
+};
+
+/* What follows "cloudplan-version MODULE " at a line's begin, or NULL. */
+static const char *version_of(const char *text, const char *module)
+{
+    char key[64];
+    int len = snprintf(key, sizeof key, "cloudplan-version %s ", module);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, (size_t)len))
+            return line + len;
+    }
+    return NULL;
+}
+
+static int check_module(const char *python, const struct requirement *need, const char *version, struct error *err)
+{
+    if (!version)
+        return error_set(err, STATUS_TOOL,
+                         "%s: no module named %s; install it: %s -m pip install pytest-xdist "
+                         "(Debian: python3-pytest-xdist)",
+                         python, need->module, python);
+    unsigned major, minor;
+    if (sscanf(version, "%u.%u", &major, &minor) != 2)
+        return error_set(err, STATUS_TOOL, "%s: cannot tell the version of %s", python, need->module);
+    if (major < need->major || (major == need->major && minor < need->minor))
+        return error_set(err, STATUS_TOOL,
+                         "%s: %s %u.%u is too old, at least %u.%u is needed: %s -m pip install -U %s", python,
+                         need->package, major, minor, need->major, need->minor, python, need->package);
+    return 0;
+}
+
+static int pytest_check_versions(const char *python, const char *pytest, const char *xdist, const char *execnet,
+                                 struct error *err)
+{
+    const char *const versions[] = {pytest, xdist, execnet};
+    for (size_t i = 0; i < sizeof requirements / sizeof *requirements; i++)
+        if (check_module(python, &requirements[i], versions[i], err))
+            return -1;
+    return 0;
+}
+
+/* The last line of a text, which is changed for it. */
+static const char *last_line(char *text)
+{
+    size_t len = strlen(text);
+    while (len && text[len - 1] == '\n')
+        text[--len] = '\0';
+    const char *newline = strrchr(text, '\n');
+    return newline ? newline + 1 : text;
+}
+
+static int pytest_check(const char *python, struct error *err)
+{
+    const char *const argv[] = {python, "-c", versions_py, NULL};
+    char *out = NULL, *errout = NULL;
+    int status, result = -1;
+
+    if (child_capture(argv, NULL, CHECK_TIMEOUT_MS, CHECK_OUTPUT_MAX, &out, &errout, &status, err))
+        goto out;
+    if (status != 0) {
+        const char *why = last_line(errout);
+        error_set(err, STATUS_TOOL, "%s: cannot load pytest and pytest-xdist: exit status %d%s%s", python,
+                  status, *why ? ": " : "", why);
+        goto out;
+    }
+    result = pytest_check_versions(python, version_of(out, "pytest"), version_of(out, "xdist"), version_of(out, "execnet"),
+                                   err);
+out:
+    free(out);
+    free(errout);
+    return result;
+}
+
+static size_t count_words(char *const *strings)
+{
+    size_t n = 0;
+    while (strings[n])
+        n++;
+    return n;
+}
+
+/* An array of borrowed strings; NULL without memory.  *dist is owned by the caller too. */
+static const char **command_line(const struct engine_params *params, char **dist)
+{
+    *dist = NULL;
+    if (params->dist && asprintf(dist, "--dist=%s", params->dist) < 0) {
+        *dist = NULL;
+        return NULL;
+    }
+    const char **argv = calloc(6 + 2 * count_words(params->tx) + count_words(params->args), sizeof *argv);
+    if (!argv)
+        return NULL;
+    size_t n = 0;
+    argv[n++] = params->python;
+    argv[n++] = "-m";
+    argv[n++] = "pytest";
+    argv[n++] = "--dist=load";
+    for (char *const *tx = params->tx; *tx; tx++) {
+        argv[n++] = "--tx";
+        argv[n++] = *tx;
+    }
+    if (*dist)
+        argv[n++] = *dist;
+    for (char *const *arg = params->args; *arg; arg++)
+        argv[n++] = *arg;
+    return argv;
+}
+
+/* Waits for the engine's end, and hands signals on. */
+static void attend(struct child *child)
+{
+    unsigned seen = 0;
+    long long first = 0;
+    while (!child_ended(child)) {
+        unsigned signals = child_signal_count();
+        long long now = clock_ms();
+        if (signals > 0 && seen == 0) {
+            first = now;
+            if (!child_signal_from_terminal())
+                child_kill(child, child_signal() == SIGINT ? SIGINT : SIGTERM);
+        } else if (signals > seen && now - first >= SAME_SIGNAL_MS) {
+            child_end(child, 0);
+            return;
+        }
+        seen = signals;
+        if (seen && now - first >= GRACE_MS) {
+            child_end(child, GRACE_SIGTERM_MS);
+            return;
+        }
+        struct pollfd pfd = {.fd = child_events_fd(), .events = POLLIN};
+        poll(&pfd, 1, seen ? (int)(GRACE_MS - (now - first)) : -1);
+        child_events_clear();
+    }
+}
+
+/* --- the record of completion --- */
+
+#define RECORD_NAME "complete"
+#define RECORD_MAX 2048 /* bytes, more than the plugin writes */
+
+struct record {
+    char *path;
+    char word[33];  /* random, for one start */
+    char *variable; /* _CLOUDPLAN_RECORD=WORD PATH */
+};
+
+/* *record is to be cleared also on -1. */
+static int record_expect(struct record *record, const char *rundir, struct error *err)
+{
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+        return error_errno(err, "random numbers");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        sprintf(record->word + 2 * i, "%02x", bytes[i]);
+    if (!(record->path = path_join(rundir, RECORD_NAME)))
+        return error_errno(err, rundir);
+    if (asprintf(&record->variable, "_CLOUDPLAN_RECORD=%s %s", record->word, record->path) < 0) {
+        record->variable = NULL;
+        return error_errno(err, rundir);
+    }
+    if (unlink(record->path) && errno != ENOENT)
+        return error_errno(err, record->path);
+    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full meanwhile. */
+    char blank[RECORD_MAX];
+    memset(blank, ' ', sizeof blank);
+    return rundir_write(rundir, RECORD_NAME, blank, sizeof blank, err);
+}
+
+/* What follows the start's word in the record, in text; NULL where there is no record of this start. */
+static const char *record_read(const struct record *record, char text[RECORD_MAX])
+{
+    size_t len = 0, word = strlen(record->word);
+    ssize_t n;
+    int fd = open(record->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    while (len < RECORD_MAX - 1 && (n = read(fd, text + len, RECORD_MAX - 1 - len)) > 0)
+        len += (size_t)n;
+    close(fd);
+    text[len] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    return !strncmp(text, record->word, word) && text[word] == ' ' ? text + word + 1 : NULL;
+}
+
+/* Whether status 0 means what it says. */
+static int record_judge(const struct record *record, struct error *err)
+{
+    char text[RECORD_MAX];
+    const char *said = record_read(record, text);
+    if (said && !strcmp(said, "complete"))
+        return 0;
+    if (said)
+        return error_set(err, STATUS_BUG,
+                         "pytest ended with status 0, but %s: does a conftest.py or a plugin replace the exit status?", said);
+    return error_set(err, STATUS_BUG,
+                     "pytest ended with status 0 before it had told of every test: something ended its process (os._exit, sys.exit "
+                     "or exec in a conftest.py or a plugin?); pytest.exit() would end the run properly");
+}
+
+static void record_clear(struct record *record)
+{
+    if (record->path)
+        unlink(record->path);
+    free(record->path);
+    free(record->variable);
+}
+
+static int pytest_run(const struct engine_params *params, int *status, struct error *err)
+{
+    struct child child = CHILD_INIT;
+    struct record record = {0};
+    char *dist = NULL, *failed = NULL, **env = NULL, files[48] = "_CLOUDPLAN_FILES";
+    const char **argv = NULL;
+    int result = -1;
+
+    if (params->failed && asprintf(&failed, "_CLOUDPLAN_FAILED=%s", params->failed) < 0) {
+        failed = NULL;
+        error_errno(err, params->python);
+        goto out;
+    }
+    if (record_expect(&record, params->rundir, err))
+        goto out;
+    /* The engine takes the raised limit for its workers' streams; workers here have the user's own back. */
+    if (descriptors_given())
+        snprintf(files, sizeof files, "_CLOUDPLAN_FILES=%llu", (unsigned long long)descriptors_given());
+    const char *const more[] = {record.variable, files, failed, NULL};
+    env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan.controller", more, err);
+    if (!env)
+        goto out;
+    argv = command_line(params, &dist);
+    if (!argv) {
+        error_errno(err, params->python);
+        goto out;
+    }
+    struct child_spec spec = {.argv = argv, .env = (const char *const *)env};
+    if (child_start(&child, &spec, err))
+        goto out;
+    attend(&child);
+    *status = child_signal() ? STATUS_SIGNAL + child_signal() : child_exit_status(&child);
+    int sig = child_end_signal(&child);
+    /* By whomever: nothing that it would have reported, or written, can be relied on. */
+    result = sig && !child_signal()
+                 ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete%s", sig,
+                             strsignal(sig), sig == SIGXFSZ ? ERROR_FILE_LIMIT : "")
+             : *status == 0 ? record_judge(&record, err)
+                            : 0;
+out:
+    child_end(&child, 0);
+    free(argv);
+    free(dist);
+    free(failed);
+    record_clear(&record);
+    strings_free(env);
+    return result;
+}
+
+const struct engine_ops engine_pytest = {
+    .check = pytest_check,
+    .check_versions = pytest_check_versions,
+    .run = pytest_run,
+};

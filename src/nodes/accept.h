@@ -1,0 +1,27 @@
+/* Whether a node that has answered can be used at all: what it must have for anything to run on it.
+ *
+ * In this order: every interpreter asked for, the first in the right version; rsync, and a --cloud-chdir that is cloudplan's own; every module
+ * asked for, in every interpreter.  This machine, ":", gets no copy and needs only the interpreters; its modules count where
+ * there are several interpreters, as a single one is the engine's, which is checked by itself.
+ */
+#ifndef CLOUDPLAN_ACCEPT_H
+#define CLOUDPLAN_ACCEPT_H
+
+#include "nodes/node.h"
+
+#include <stdbool.h>
+
+struct requirements {
+    const char *chdir;    /* where the copy is to be: absolute, or relative to the home directory there */
+    bool adopt;           /* --cloud-adopt: a directory without the mark is not yet refused */
+    const char *const *pythons; /* the interpreters that a node must have: 1 to FACTS_PYTHONS_MAX, NULL-terminated */
+    const char *const *local_pythons; /* of this machine, as many; NULL: the same */
+    const char *python_version; /* "3.11": of which version the first of them must be, as a virtualenv was made with it; NULL: any */
+    const char *modules;  /* Python modules that they must find there, a blank between; NULL: not asked */
+};
+
+/* The node has its facts; it becomes NODE_READY, or NODE_UNFIT with a reason that says what is missing and what can be
+ * done about it. */
+void accept_facts(struct node *node, const struct requirements *required);
+
+#endif

@@ -1,0 +1,90 @@
+/* The command line: one table drives the parsing and --help, and a test compares it with the man page.
+ *
+ *     cloudplan [probe|plan|sync|run] [OPTION]... [-- ENGINE-ARGUMENT...]
+ *
+ * Values are checked here as far as the command line alone can tell (numbers, ranges of numbers, known words);
+ * what a node's name means is not known here.  Sizes are given in MiB and kept in bytes.
+ */
+#ifndef CLOUDPLAN_OPTIONS_H
+#define CLOUDPLAN_OPTIONS_H
+
+#include "report/report.h"
+#include "base/error.h"
+#include "plan/plan.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OPTIONS_CIPHER "aes128-gcm@openssh.com" /* --cloud-rsync-cipher's default */
+
+enum command { COMMAND_PROBE, COMMAND_PLAN, COMMAND_SYNC, COMMAND_RUN };
+
+/* Where node names come from, in the order given. */
+enum source_kind { SOURCE_NODE /* --cloud-node */, SOURCE_NODES /* --cloud-nodes */, SOURCE_FROM /* --cloud-nodes-from */ };
+struct source {
+    enum source_kind kind;
+    const char *text; /* borrowed from argv */
+};
+
+struct options {
+    enum command command;
+    enum format format;
+    bool format_given;
+    bool quiet;            /* -q: results and errors only */
+    unsigned verbose;      /* -v: how often */
+    bool help, version;    /* asked for: the rest is not to be used */
+
+    struct source *sources; /* owned array */
+    size_t source_count;
+
+    const char **pythons;   /* --cloud-python, NULL-terminated, owned array of borrowed strings; none: by itself */
+    const char *chdir;      /* --cloud-chdir; NULL: default */
+    const char *virtualenv; /* --cloud-virtualenv-path; NULL: by itself */
+    struct policy policy;   /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes, --cloud-no-lease */
+    uint32_t wait_s;        /* --cloud-wait, seconds: wait so long for room; 0: not at all */
+    unsigned probe_timeout; /* --cloud-probe-timeout, seconds, 10 */
+
+    uint32_t bwlimit;          /* --cloud-rsync-bandwidth-limit, KiB/s, 5000; 0: none */
+    uint32_t rsync_max;        /* --cloud-rsync-max-processes; 0: all nodes at once */
+    const char *cipher;        /* --cloud-rsync-cipher */
+    bool verify;               /* --verify */
+    bool adopt;                /* --cloud-adopt */
+    const char **rsyncdirs;    /* --rsyncdir, NULL-terminated, owned array of borrowed strings */
+    const char **rsyncignores; /* --rsyncignore, likewise */
+
+    const char **develop_eggs; /* --cloud-develop-egg, likewise, as typed */
+    bool ship_pytest;          /* --cloud-ship-pytest */
+    const char **ship_plugins; /* --cloud-ship-plugin, likewise: distributions */
+
+    const char **tx;   /* --tx, likewise: added to the computed list */
+    const char *dist;  /* --dist; NULL: load, unless the engine's arguments say */
+    uint32_t numprocesses; /* -n NUM: so many local processes beside the planned ones; 0: none */
+    bool watch;        /* --watch: run again after every change */
+
+    char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
+    char **expanded;    /* options.c's own: paths that began with "~", NULL-terminated; NULL: none */
+    uint64_t typed;     /* options.c's own: which rows of its table the command line has set */
+};
+
+
+/* 0, or -1 and *err: STATUS_USAGE, one line that names the word and the remedy.  argv is not changed.
+ * options_clear() is needed in both cases. */
+int options_parse(struct options *options, int argc, char **argv, struct error *err);
+/* Whether a word of the command line asks for --format=sshlogin: also where options_parse() has found fault with another one. */
+bool options_ask_for_logins(int argc, char *const *argv);
+/* A value from elsewhere, such as pytest's ini file: name without "--", value NULL for a flag, both borrowed for as long as
+ * the options live.  What the command line says is kept, but for --rsyncdir, --rsyncignore and --tx, which
+ * add up.  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
+ * one, STATUS_SYSTEM without memory. */
+int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err);
+
+/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  dist: the way that the engine will
+ * deal out tests, NULL: its default. */
+int options_check(const struct options *options, const char *dist, struct error *err);
+void options_clear(struct options *options);
+
+/* The text of --help; owned by the caller, NULL without memory. */
+char *options_help(void);
+
+#endif

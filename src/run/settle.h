@@ -1,0 +1,15 @@
+/* The beginning: the project, the nodes that are named, and what the engine makes of the options. */
+#ifndef CLOUDPLAN_SETTLE_H
+#define CLOUDPLAN_SETTLE_H
+
+#include "run/state.h"
+
+/* Finds the project and the nodes that were named, and begins to ask pytest what its configuration says. */
+int stage_begin(struct run *run, struct error *err);
+/* Nodes that were named nowhere else come from pytest's answer; are the tools there that they take?  Nothing where
+ * run->here is known already. */
+int stage_nodes(struct run *run, struct error *err);
+/* Once, when all that can be known of the options is known: waits for pytest's answer. */
+int stage_settle(struct run *run, struct error *err);
+
+#endif
