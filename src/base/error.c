@@ -42,15 +42,34 @@ void text_clean(char *text)
     }
 }
 
+static void set_text(struct error *err, int status, const char *fmt, va_list ap)
+{
+    vsnprintf(err->text, sizeof err->text, fmt, ap);
+    text_clean(err->text);
+    err->status = status;
+}
+
 int error_set(struct error *err, int status, const char *fmt, ...)
 {
     if (err && err->status == 0) {
         va_list ap;
         va_start(ap, fmt);
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        set_text(err, status, fmt, ap);
         va_end(ap);
-        text_clean(err->text);
-        err->status = status;
+        err->option = err->value = NULL;
+    }
+    return -1;
+}
+
+int error_value(struct error *err, const char *option, const char *value, const char *fmt, ...)
+{
+    if (err && err->status == 0) {
+        va_list ap;
+        va_start(ap, fmt);
+        set_text(err, STATUS_USAGE, fmt, ap);
+        va_end(ap);
+        err->option = option;
+        err->value = option ? value : NULL;
     }
     return -1;
 }

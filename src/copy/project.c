@@ -93,7 +93,7 @@ static char *default_chdir(const char *root, const struct passwd *user)
 
 static int bad_chdir(const char *typed, const char *why, struct error *err)
 {
-    return error_set(err, STATUS_USAGE,
+    return error_value(err, "cloud-chdir", NULL,
                      "--cloud-chdir=%s: %s; give a directory of its own, such as work/project", typed, why);
 }
 
@@ -110,7 +110,7 @@ static int check_lengths(const char *chdir, struct error *err)
         part += n;
     }
     return fits ? 0
-                : error_set(err, STATUS_USAGE,
+                : error_value(err, "cloud-chdir", NULL,
                             "--cloud-chdir=%.60s...: a path of more than %d bytes, or with a name of more than %d; give a "
                             "shorter one",
                             chdir, CHDIR_MAX, CHDIR_NAME_MAX);
@@ -243,8 +243,8 @@ static int find_virtualenv(struct project *project, const char *typed, struct er
     if (found < 0)
         return error_errno(err, typed ? typed : "virtualenv");
     if (found == 0 && typed)
-        return error_set(
-            err, STATUS_USAGE,
+        return error_value(
+            err, "cloud-virtualenv-path", NULL,
             "--cloud-virtualenv-path=%s: no virtualenv, there is no pyvenv.cfg in it; make one with "
             "python3 -m venv",
             typed);
@@ -378,8 +378,8 @@ static int keep_local(struct project *project, const char *program, struct error
     return 0;
 }
 
-/* --cloud-python=NAME in the virtualenv; *local, *remote and *base are owned by the caller. */
-static int virtualenv_python(struct project *project, const char *name, char **local, char **remote, char **base,
+/* --cloud-python=NAME in the virtualenv, or python3 where none was typed; *local, *remote and *base are owned by the caller. */
+static int virtualenv_python(struct project *project, const char *name, bool typed, char **local, char **remote, char **base,
                              struct error *err)
 {
     char *program = virtualenv_program(project->venv, name);
@@ -388,8 +388,9 @@ static int virtualenv_python(struct project *project, const char *name, char **l
     if (!program || !remote_venv || !(*remote = virtualenv_program(remote_venv, name)) || !(*local = strdup(program)))
         no_memory(err);
     else if (access(program, X_OK) != 0)
-        error_set(err, is_absent(errno) ? STATUS_USAGE : STATUS_SYSTEM, "%s: %s; make the virtualenv anew, or choose with --cloud-python", program,
-                  strerror(errno));
+        is_absent(errno) ? error_value(err, typed ? "cloud-python" : NULL, name, "%s: %s; make the virtualenv anew, or choose with --cloud-python",
+                                       program, strerror(errno))
+                         : error_set(err, STATUS_SYSTEM, "%s: %s", program, strerror(errno));
     else if ((*base = find_base(project, program, name, err)))
         result = keep_local(project, program, err);
     free(remote_venv);
@@ -397,20 +398,20 @@ static int virtualenv_python(struct project *project, const char *name, char **l
     return result;
 }
 
-static int find_python(struct project *project, const char *name, size_t i, struct error *err)
+static int find_python(struct project *project, const char *name, bool typed, size_t i, struct error *err)
 {
     const char *why = *name ? unsafe(name) : "is empty";
     if (!why && *name != '/' && strchr(name, '/'))
         why = "neither a name nor an absolute path";
     if (why)
-        return error_set(err, STATUS_USAGE, "--cloud-python=%s: %s", name, why);
+        return error_value(err, "cloud-python", name, "--cloud-python=%s: %s", name, why);
     if (project->venv && *name != '/') {
         if (i == 0) {
             project->venv_used = true;
             if (!(project->python_name = strdup(name)))
                 return no_memory(err);
         }
-        return virtualenv_python(project, name, &project->local_pythons[i], &project->remote_pythons[i],
+        return virtualenv_python(project, name, typed, &project->local_pythons[i], &project->remote_pythons[i],
                                  &project->probe_pythons[i], err);
     }
     /* An interpreter that is on the nodes already. */
@@ -448,7 +449,7 @@ static int find_pythons(struct project *project, const char *const *typed, struc
     if (own && *own && keep_local(project, own, err))
         return -1;
     for (size_t i = 0; i < count; i++)
-        if (find_python(project, names[i], i, err))
+        if (find_python(project, names[i], names != by_default, i, err))
             return -1;
     if (find_local(project, err) || (project->venv && find_version(project, err)))
         return -1;
@@ -464,17 +465,17 @@ int project_egg(const struct project *project, const char *path, char **relative
     char *real = realpath(path, NULL), *setup = real ? path_join(real, "setup.py") : NULL,
          *toml = real ? path_join(real, "pyproject.toml") : NULL;
     if (!real)
-        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: %s", path, strerror(errno));
+        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: %s", path, strerror(errno));
     else if (!setup || !toml)
         no_memory(err);
     else if (!path_below(project->root, real))
-        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed",
+        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed",
                   path, project->root);
     else if (stat(setup, &st) && stat(toml, &st))
-        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: no package, there is neither a setup.py nor a pyproject.toml in it",
+        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: no package, there is neither a setup.py nor a pyproject.toml in it",
                   path);
     else if (!project->venv_used)
-        error_set(err, STATUS_USAGE, "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m venv venv",
+        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m venv venv",
                   path);
     else if ((*relative = strdup(strcmp(real, project->root) ? real + strlen(project->root) + 1 : ".")))
         result = 0;
@@ -494,6 +495,9 @@ int project_find(struct project *project, const char *chdir, const char *virtual
     if (find_root(project, err) == 0 && find_chdir(project, chdir, user, err) == 0 &&
         find_virtualenv(project, virtualenv, err) == 0 && find_pythons(project, pythons, err) == 0)
         return 0;
+    /* What else can be wrong once the root is known is the virtualenv. */
+    if (err && err->status == STATUS_USAGE && !err->option && project->venv && virtualenv)
+        err->option = "cloud-virtualenv-path";
     project_clear(project);
     return -1;
 }

@@ -3,6 +3,7 @@
  */
 #include "copy/rsync_cmd.h"
 #include "base/path.h"
+#include "base/strv.h"
 
 #include "copy/project.h"
 #include "base/shquote.h"
@@ -77,21 +78,20 @@ static int add_parents(FILE *out, const char *path, const char *rule, const char
     return 0;
 }
 
-/* What is copied beside the root: directories from outside, each under its own name. */
-static int add_outside(FILE *sources, const char *root, const char *path, struct error *err)
+/* What is copied beside the root: directories from outside, each under its own name.  typed: as it was given with --rsyncdir, or NULL. */
+static int add_outside(FILE *sources, const char *root, const char *path, const char *typed, struct error *err)
 {
-    const char *name = strrchr(path, '/') + 1;
+    const char *name = strrchr(path, '/') + 1, *option = typed ? "rsyncdir" : NULL;
     char clash[PATH_MAX + 260];
     struct stat st;
     if (project_is_home(path))
-        return error_set(err, STATUS_USAGE, "%s: would be copied as a whole; name a directory in it", path);
+        return error_value(err, option, typed, "%s: would be copied as a whole; name a directory in it", path);
     snprintf(clash, sizeof clash, "%s/%.255s", root, name);
     bool taken = lstat(clash, &st) == 0;
     if (!taken && errno != ENOENT)
         return error_errno(err, clash);
     if (taken)
-        return error_set(err, STATUS_USAGE, "%s would be copied to %s, which the project itself has: rename one", path,
-                         name);
+        return error_value(err, option, typed, "%s would be copied to %s, which the project itself has: rename one", path, name);
     add_argument(sources, "", path);
     return 0;
 }
@@ -129,10 +129,11 @@ int rsync_places_find(struct rsync_places *places, const struct sync_params *par
         struct stat st;
         char *real = places->dirs[i] = realpath(params->dirs[i], NULL);
         if (!real || stat(real, &st))
-            return error_set(err, is_of_the_system(errno) ? STATUS_SYSTEM : STATUS_USAGE, "--rsyncdir=%s: %s", params->dirs[i],
-                             strerror(errno));
+            return is_of_the_system(errno)
+                       ? error_set(err, STATUS_SYSTEM, "--rsyncdir=%s: %s", params->dirs[i], strerror(errno))
+                       : error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: %s", params->dirs[i], strerror(errno));
         if (!S_ISDIR(st.st_mode))
-            return error_set(err, STATUS_USAGE, "--rsyncdir=%s: not a directory", params->dirs[i]);
+            return error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: not a directory", params->dirs[i]);
         if (!strcmp(real, params->root))
             places->whole = true;
     }
@@ -157,6 +158,7 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
     if (rsync_places_find(&places, params, err))
         goto out;
     char **real = places.dirs;
+    size_t typed = strings_count((char *const *)params->dirs); /* the first ones; the virtualenv and what is shipped come after them */
     for (size_t i = 0; real[i]; i++) {
         const char *path = path_below(params->root, real[i]);
         if (path && !places.whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
@@ -166,11 +168,11 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
             if (other && !strcmp(other, real[i]))
                 continue; /* named twice */
             if (other) {
-                error_set(err, STATUS_USAGE, "%s and %s would both be copied to %s: rename one", other, real[i],
+                error_value(err, i < typed ? "rsyncdir" : NULL, i < typed ? params->dirs[i] : NULL, "%s and %s would both be copied to %s: rename one", other, real[i],
                           strrchr(other, '/') + 1);
                 goto out;
             }
-            if (add_outside(sources, params->root, real[i], err))
+            if (add_outside(sources, params->root, real[i], i < typed ? params->dirs[i] : NULL, err))
                 goto out;
             if (!places.whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
                 goto system;

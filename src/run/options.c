@@ -9,6 +9,7 @@
 
 #include "nodes/facts.h"
 #include "base/path.h"
+#include "base/strv.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -98,7 +99,7 @@ static int add_source(struct options *options, const struct row *row, enum sourc
     if (!grown)
         return error_errno(err, row->name);
     options->sources = grown;
-    grown[options->source_count++] = (struct source){kind, value};
+    grown[options->source_count++] = (struct source){kind, value, ""};
     return 0;
 }
 
@@ -232,6 +233,32 @@ static int set_row(struct options *options, const struct row *row, const char *v
     grown[n] = path_expand(value);
     grown[n + 1] = NULL;
     return grown[n] ? row->set(options, row, grown[n], err) : error_errno(err, row->name);
+}
+
+struct options_value {
+    const char *option, *value, *origin; /* value: NULL for a flag */
+};
+
+/* Keeps where the value comes from that is about to be set. */
+static int add_value(struct options *options, const struct row *row, const char *value, const char *origin, struct error *err)
+{
+    struct options_value *grown = realloc(options->values, (options->value_count + 1) * sizeof *grown);
+    if (!grown)
+        return error_errno(err, row->name);
+    options->values = grown;
+    grown[options->value_count++] = (struct options_value){row->name, value, origin};
+    return 0;
+}
+
+const char *options_origin(const struct options *options, const struct error *why)
+{
+    /* The last one is in force. */
+    for (size_t i = options->value_count; why->option && i-- > 0;) {
+        const struct options_value *v = &options->values[i];
+        if (!strcmp(v->option, why->option) && (!why->value || (v->value && !strcmp(v->value, why->value))))
+            return v->origin;
+    }
+    return "";
 }
 
 #define AT(m) .offset = offsetof(struct options, m)
@@ -416,8 +443,16 @@ int options_apply(struct options *options, const char *name, const char *value, 
         error_set(&why, STATUS_USAGE, "--%s: unknown option", name);
     else if (!value != !row->arg)
         error_set(&why, STATUS_USAGE, row->arg ? "--%s: needs a value" : "--%s: takes no value", name);
-    else if (adds_up(row) || !was_typed(options, row))
-        set_row(options, row, value, &why);
+    else if (adds_up(row) || !was_typed(options, row)) {
+        size_t expanded = strings_count(options->expanded), sources = options->source_count;
+        if (set_row(options, row, value, &why) == 0) {
+            /* As errors know it: what "~" stands for. */
+            const char *known = strings_count(options->expanded) > expanded ? options->expanded[expanded] : value;
+            add_value(options, row, known, origin, &why);
+        }
+        if (options->source_count > sources)
+            options->sources[sources].origin = origin;
+    }
     if (!why.status)
         return 0;
     bool ours = why.status == STATUS_USAGE && *origin;
@@ -431,11 +466,11 @@ int options_check(const struct options *options, const char *dist, struct error 
         pythons++;
     bool each = dist && !strcmp(dist, "each");
     if (pythons > 1 && !each)
-        return error_set(err, STATUS_USAGE,
+        return error_value(err, "cloud-python", options->pythons[1],
                          "--cloud-python=%s: a second interpreter is for --dist=each alone: name one, or add --dist=each",
                          options->pythons[1]);
     if (pythons > FACTS_PYTHONS_MAX)
-        return error_set(err, STATUS_USAGE, "--cloud-python: at most %d interpreters", FACTS_PYTHONS_MAX);
+        return error_value(err, "cloud-python", NULL, "--cloud-python: at most %d interpreters", FACTS_PYTHONS_MAX);
     if (options->watch && options->command != COMMAND_RUN)
         return error_set(err, STATUS_USAGE, "--watch: only run has something to run again; leave out %s",
                          command_names[options->command]);
@@ -446,7 +481,7 @@ int options_check(const struct options *options, const char *dist, struct error 
     if (options->watch && each)
         return error_set(err, STATUS_USAGE, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them");
     if (options->ship_plugins[0] && !options->ship_pytest)
-        return error_set(err, STATUS_USAGE, "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest",
+        return error_value(err, "cloud-ship-plugin", options->ship_plugins[0], "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest",
                          options->ship_plugins[0]);
     return 0;
 }
@@ -537,6 +572,7 @@ void options_clear(struct options *options)
         free(options->expanded[i]);
     free(options->expanded);
     free(options->sources);
+    free(options->values);
     *options = (struct options){0};
 }
 

@@ -24,7 +24,8 @@ enum command { COMMAND_PROBE, COMMAND_PLAN, COMMAND_SYNC, COMMAND_RUN };
 enum source_kind { SOURCE_NODE /* --cloud-node */, SOURCE_NODES /* --cloud-nodes */, SOURCE_FROM /* --cloud-nodes-from */ };
 struct source {
     enum source_kind kind;
-    const char *text; /* borrowed from argv */
+    const char *text;   /* borrowed from argv, or from whoever has applied it */
+    const char *origin; /* as of options_apply(); "": the command line */
 };
 
 struct options {
@@ -64,6 +65,8 @@ struct options {
 
     char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
     char **expanded;    /* options.c's own: paths that began with "~", NULL-terminated; NULL: none */
+    struct options_value *values; /* options.c's own: values that have been applied, an owned array */
+    size_t value_count;
     uint64_t typed;     /* options.c's own: which rows of its table the command line has set */
 };
 
@@ -78,6 +81,10 @@ bool options_ask_for_logins(int argc, char *const *argv);
  * add up.  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
  * one, STATUS_SYSTEM without memory. */
 int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err);
+
+/* Where the value of an option comes from that an error names (error_value()): what options_apply() was told; "" for the command line, for a
+ * default, and where the error names none. */
+const char *options_origin(const struct options *options, const struct error *why);
 
 /* What only all values together tell, checked when the last one is there: STATUS_USAGE.  dist: the way that the engine will
  * deal out tests, NULL: its default. */

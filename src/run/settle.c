@@ -71,8 +71,9 @@ static int name_nodes(struct run *run, struct error *err)
         int (*add)(struct node_list *, const char *, struct error *) = source->kind == SOURCE_NODE    ? node_list_add
                                                                       : source->kind == SOURCE_NODES ? node_list_add_words
                                                                                                      : inventory_read;
-        if (add(&run->list, source->text, err))
-            return -1;
+        struct error why = ERROR_INIT;
+        if (add(&run->list, source->text, &why))
+            return error_set(err, why.status, "%s%s%s", source->origin, *source->origin ? ": " : "", why.text);
     }
     if (run->list.duplicates)
         report_note(run->report, "%s was named more than once: %zu duplicate%s dropped", run->list.duplicate,
@@ -142,33 +143,12 @@ static int find_eggs(struct run *run, struct error *err)
     return 0;
 }
 
-/* Whether an error's text begins with the option and its value: as typed, or a long one cut as project_find() does it. */
-static bool names_value(const char *text, const struct setting *o, const char *value)
+/* A value from a file that is wrong is named with that file. */
+static int name_origin(const struct run *run, const struct error *why, struct error *err)
 {
-    char words[ERROR_TEXT_MAX];
-    size_t whole = (size_t)snprintf(words, sizeof words, "--%s=%s:", o->name, value);
-    if (!strncmp(text, words, whole))
-        return true;
-    size_t cut = (size_t)snprintf(words, sizeof words, "--%s=%.60s...:", o->name, value);
-    return strlen(value) > 60 && !strncmp(text, words, cut);
-}
-
-/* An error knows a path as it was expanded. */
-static bool names(const char *text, const struct setting *o)
-{
-    char *expanded = o->value && *o->value == '~' ? path_expand(o->value) : NULL;
-    bool found = names_value(text, o, o->value ? o->value : "") || (expanded && names_value(text, o, expanded));
-    free(expanded);
-    return found;
-}
-
-/* A value from a file, which an error says is wrong, is named with that file. */
-static int blame(const struct run *run, const struct error *why, struct error *err)
-{
-    const struct settings *s = run->settings;
-    for (size_t i = 0; s && why->status == STATUS_USAGE && i < s->option_count; i++)
-        if (*s->options[i].origin && names(why->text, &s->options[i]))
-            return error_set(err, STATUS_DATA, "%s: %s", s->options[i].origin, why->text);
+    const char *origin = options_origin(&run->options, why);
+    if (why->status == STATUS_USAGE && *origin)
+        return error_set(err, STATUS_DATA, "%s: %s", origin, why->text);
     return error_set(err, why->status, "%s", why->text);
 }
 
@@ -183,7 +163,7 @@ int stage_settle(struct run *run, struct error *err)
         return -1;
     if ((run->query && find_project_again(run, &why)) || check_cipher(o, cipher, &why) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
         check_places(run, &why))
-        return blame(run, &why, err);
+        return name_origin(run, &why, err);
     if (run->dist && !strcmp(run->dist, "each"))
         while (run->project.remote_pythons[o->policy.each])
             o->policy.each++;
@@ -219,19 +199,6 @@ int stage_begin(struct run *run, struct error *err)
     return run->query ? 0 : -1;
 }
 
-/* Those of an ini file, whose name comes before what is wrong with them. */
-static int name_configured(struct run *run, struct error *err)
-{
-    struct error why = ERROR_INIT;
-    const char *origin = "";
-    if (name_nodes(run, &why) == 0)
-        return 0;
-    for (size_t i = 0; run->settings && i < run->settings->option_count; i++)
-        if (!strncmp(run->settings->options[i].name, "cloud-node", 10))
-            origin = run->settings->options[i].origin;
-    return error_set(err, why.status, "%s%s%s", origin, *origin ? ": " : "", why.text);
-}
-
 /* Whether pytest's answer will be that no node is needed, as far as a look at the words tells: then it is waited for before any node
  * is connected to.  Where it comes as a surprise, out of an ini file, nodes have been asked in vain. */
 static bool may_need_no_node(const struct options *o)
@@ -257,7 +224,7 @@ int stage_nodes(struct run *run, struct error *err)
         return -1;
     if (run->here)
         return 0;
-    if (run->list.count == 0 && name_configured(run, err))
+    if (run->list.count == 0 && name_nodes(run, err))
         return -1;
     const struct options *o = &run->options;
     if (run->list.count == 0 && o->command != COMMAND_RUN && o->format == FORMAT_SSHLOGIN)

@@ -25,9 +25,9 @@ static int unknown_cipher(const char *value, const char *name, size_t len, const
     /* Those of OpenSSH's own making have a domain behind them, which is easily forgotten. */
     const char *near = len ? find_line(names, name, len, '@') : NULL;
     if (near)
-        return error_set(err, STATUS_USAGE, "--cloud-rsync-cipher=%s: ssh here knows no cipher %.*s; is it %.*s?", value, (int)len, name,
+        return error_value(err, "cloud-rsync-cipher", NULL, "--cloud-rsync-cipher=%s: ssh here knows no cipher %.*s; is it %.*s?", value, (int)len, name,
                          (int)strcspn(near, "\n"), near);
-    return error_set(err, STATUS_USAGE, "--cloud-rsync-cipher=%s: ssh here knows no cipher '%.*s'; see ssh -Q cipher", value, (int)len,
+    return error_value(err, "cloud-rsync-cipher", NULL, "--cloud-rsync-cipher=%s: ssh here knows no cipher '%.*s'; see ssh -Q cipher", value, (int)len,
                      name);
 }
 

@@ -34,6 +34,11 @@ def document(result):
     ("setup.cfg", "[tool:pytest]\ncloud_nodes = NODE\ncloud_develop_eggs = ../other\n", "cloudplan: setup.cfg: --cloud-develop-egg=../other: "),
     ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_virtualenv_path = nope\n", "cloudplan: tox.ini: --cloud-virtualenv-path=nope: "),
     ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_python = a//b\n", "cloudplan: tox.ini: --cloud-python=a//b: "),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_python = a b\n", "cloudplan: tox.ini: --cloud-python=b: a second interpreter"),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_python = a b c d e f g h i\naddopts = --dist=each\n",
+     "cloudplan: tox.ini: --cloud-python: at most 8 interpreters"),
+    ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_virtualenv_path = broken\n",
+     "cloudplan: tox.ini: /home/ci/project/broken/bin/python3: No such file or directory; make"),
     ("tox.ini", "[pytest]\ncloud_nodes_from = nope\n", "cloudplan: tox.ini: nope: No such file"),
     ("tox.ini", "[pytest]\ncloud_nodes = NODE\ncloud_ship_plugin = x\n", "cloudplan: tox.ini: --cloud-ship-plugin=x: "),
     ("pyproject.toml", "[tool.pytest.ini_options]\ncloud_nodes = 'a//b'\n", "cloudplan: pyproject.toml: a//b: "),
@@ -42,7 +47,7 @@ def document(result):
 ])
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_a_wrong_value_ends_in_one_line(site, name, text, words, command):
-    site.write({name: text.replace("NODE", site.nodes[0].name), "test_a.py": ONE_TEST})
+    site.write({name: text.replace("NODE", site.nodes[0].name), "test_a.py": ONE_TEST, "broken/pyvenv.cfg": "home = /usr/bin\n"})
     result = site.run(command, nodes=[])
     assert result.returncode == 65, result
     assert result.stderr.startswith(words), result.stderr
@@ -54,6 +59,7 @@ def test_a_wrong_value_ends_in_one_line(site, name, text, words, command):
 @pytest.mark.parametrize("value, why", [
     ("nope", "tox.ini: --rsyncdir=/home/ci/project/nope: No such file or directory"),
     ("test_a.py", "tox.ini: --rsyncdir=/home/ci/project/test_a.py: not a directory"),
+    ("..", "tox.ini: /home/ci: would be copied as a whole; name a directory in it"),
 ])
 def test_a_wrong_directory_is_one_line(site, command, value, why):
     site.write({"tox.ini": f"[pytest]\nrsyncdirs = {value}\n", "test_a.py": ONE_TEST})

@@ -130,6 +130,26 @@ static void test_long_text_is_cut(void **state)
     assert_string_equal(err.text + ERROR_TEXT_MAX - 3, "x?");
 }
 
+static void test_value(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    assert_int_equal(error_value(&err, "cloud-chdir", "a\nb", "--cloud-chdir=%s: wrong", "a\nb"), -1);
+    assert_int_equal(err.status, STATUS_USAGE);
+    assert_string_equal(err.text, "--cloud-chdir=a?b: wrong");
+    assert_string_equal(err.option, "cloud-chdir");
+    assert_string_equal(err.value, "a\nb");
+    /* The first one wins, with all that it has told. */
+    error_value(&err, "cloud-node", NULL, "later");
+    error_set(&err, STATUS_SYSTEM, "later");
+    assert_string_equal(err.option, "cloud-chdir");
+    assert_int_equal(error_value(NULL, "cloud-node", NULL, "nobody asks"), -1);
+    struct error other = ERROR_INIT;
+    error_set(&other, STATUS_DATA, "no option");
+    assert_null(other.option);
+    assert_null(other.value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_first_error_wins),
         cmocka_unit_test(test_no_error_wanted),
         cmocka_unit_test(test_errno),
+        cmocka_unit_test(test_value),
         cmocka_unit_test(test_text_is_one_clean_line),
         cmocka_unit_test(test_long_text_is_cut),
     };

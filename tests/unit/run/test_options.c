@@ -290,7 +290,7 @@ static void test_twice(void **state)
               &err),
         0);
     static const struct source expected[] = {
-        {SOURCE_NODE, "a"}, {SOURCE_FROM, "-"}, {SOURCE_NODES, "b c"}, {SOURCE_NODE, ":"}};
+        {SOURCE_NODE, "a", ""}, {SOURCE_FROM, "-", ""}, {SOURCE_NODES, "b c", ""}, {SOURCE_NODE, ":", ""}};
     assert_int_equal(options.source_count, 4);
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(options.sources[i].kind, expected[i].kind);
@@ -601,6 +601,35 @@ static void test_no_memory(void **state)
     alloc_fail_at(0);
 }
 
+/* An error names an option, and perhaps one of its values; whoever has applied that is found. */
+static void test_origin(void **state)
+{
+    (void)state;
+    struct options options;
+    struct line line;
+    struct error err = ERROR_INIT;
+    assert_int_equal(parse(&options, &line, (const char *[]){"--rsyncdir=typed", "--cloud-chdir=typed", NULL}, &err), 0);
+    assert_int_equal(options_apply(&options, "rsyncdir", "x", "tox.ini", &err), 0);
+    assert_int_equal(options_apply(&options, "rsyncdir", "y", "addopts", &err), 0);
+    assert_int_equal(options_apply(&options, "cloud-chdir", "kept out", "tox.ini", &err), 0);
+    assert_int_equal(options_apply(&options, "cloud-node", "n", "setup.cfg", &err), 0);
+    assert_int_equal(options_apply(&options, "cloud-mem-per-process", "0", "tox.ini", &(struct error)ERROR_INIT), -1);
+    static const struct {
+        const char *option, *value, *origin;
+    } table[] = {
+        {NULL, NULL, ""},          {NULL, "x", ""},          {"no-such", NULL, ""},       {"rsyncdir", "typed", ""},
+        {"rsyncdir", "x", "tox.ini"}, {"rsyncdir", "y", "addopts"}, {"rsyncdir", NULL, "addopts"}, {"cloud-chdir", NULL, ""},
+        {"cloud-mem-per-process", NULL, ""}, {"cloud-node", "n", "setup.cfg"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const struct error why = {STATUS_USAGE, "", table[i].option, table[i].value};
+        assert_string_equal(options_origin(&options, &why), table[i].origin);
+    }
+    assert_int_equal(options.source_count, 1);
+    assert_string_equal(options.sources[0].origin, "setup.cfg");
+    options_clear(&options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -616,6 +645,7 @@ int main(void)
         cmocka_unit_test(test_help_text),
         cmocka_unit_test(test_apply_bad),
         cmocka_unit_test(test_apply),
+        cmocka_unit_test(test_origin),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_formats_of_commands),
         cmocka_unit_test(test_homes),
