@@ -207,8 +207,11 @@ def test_installed_from_the_source_tree(site):
     site.write({"tests/test_a.py": "import os, sys\n\ndef test_there():\n    assert sys.prefix == os.getcwd() + '/venv' == os.environ['VIRTUAL_ENV']\n"
                                    "    assert os.environ['PATH'].startswith(sys.prefix + '/bin:')\n"})
     site.world.run(["python3", "-m", "venv", "--system-site-packages", "venv"], cwd="/home/ci/project", check=True)
-    site.world.run(["venv/bin/pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation", "/home/ci/tree"],
-                   cwd="/home/ci/project", check=True)
+    before = sorted(str(path) for path in tree.rglob("*"))
+    site.world.run(["venv/bin/pip", "install", "-q", "--no-index", "--no-deps", "/home/ci/tree"], cwd="/home/ci/project", check=True)
+    assert before == sorted(str(path) for path in tree.rglob("*") if "__pycache__" not in path.parts)
+    (installed,) = (site.project / "venv/lib").glob("python*/site-packages/pytest_cloudplan")
+    assert sorted(path.name for path in installed.glob("*.py")) == sorted(path.name for path in (SRC / "scripts/pytest_cloudplan").glob("*.py"))
     (site.project / "venv/bin/cloudplan").symlink_to(PROGRAM)
     result = site.world.run(["venv/bin/python3", "-m", "pytest", "tests/", "-q", "--rsyncdir=.", "--cloud-max-processes=1",
                              "--cloud-rsync-bandwidth-limit=0", f"--cloud-node={site.nodes[0].name}"],
