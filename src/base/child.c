@@ -382,7 +382,7 @@ bool child_wait(struct child *child, int timeout_ms)
         long long left = timeout_ms < 0 ? 1000 : end - clock_ms();
         if (left <= 0)
             break;
-        /* Other readers of the pipe may have taken our wake-up: look at least once a second. */
+        /* child_events_clear(), called by somebody else who waits, may have taken the wake-up of this child's end: look at least once a second. */
         struct pollfd pfd = {.fd = events[0], .events = POLLIN};
         if (poll(&pfd, 1, left < 1000 ? (int)left : 1000) > 0)
             cleared = true;

@@ -10,7 +10,7 @@
  * NONCE is the caller's and makes the answer stand out from noise.  Only the
  * lines between the two count, and of those the ones that hold a "=" (stderr of a
  * start-up file may come in between).  Lines may end in CR LF.  The keys are documented
- * at the top of node/facts.sh; this room turns them into numbers:
+ * at the top of node/facts.sh; here they become numbers:
  *
  *  - mem_available: the least of MemAvailable and, for every cgroup from the
  *    process's own up to the root, limit - (usage - inactive_file), never below 0;

@@ -18,6 +18,10 @@ struct libssh2_shared {
     struct shared_agent *agents;
 };
 
+/* multi is the loop's, and is to outlive it.  NULL and *err: STATUS_SYSTEM. */
+struct libssh2_shared *libssh2_shared_create(CURLM *multi, struct error *err);
+/* NULL allowed. */
+void libssh2_shared_destroy(struct libssh2_shared *shared);
 /* NULL and *err: STATUS_SYSTEM. */
 const struct known_hosts *shared_known_hosts(struct libssh2_shared *shared, const struct sshconf *conf,
                                              struct error *err);

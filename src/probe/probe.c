@@ -7,6 +7,7 @@
 #include "probe/probe.h"
 
 #include "nodes/accept.h"
+#include "probe/libssh2_shared.h"
 #include "base/child.h"
 #include "plan/descriptors.h"
 #include "base/embedded.h"

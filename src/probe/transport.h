@@ -51,11 +51,7 @@ struct transport_script {
     const char *end; /* the line that ends the answer */
 };
 
-/* Shared by all libssh2 conversations: curl multi handle, known_hosts files, identities, agents,
- * each read once.  NULL and *err: STATUS_SYSTEM. */
-struct libssh2_shared;
-struct libssh2_shared *libssh2_shared_create(CURLM *multi, struct error *err);
-void libssh2_shared_destroy(struct libssh2_shared *shared);
+struct libssh2_shared; /* libssh2_shared.h */
 /* To be called with the easy handle of each CURLMSG_DONE. */
 void transport_libssh2_connected(CURL *easy, CURLcode result);
 

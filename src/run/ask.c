@@ -47,7 +47,7 @@ int stage_probe(struct run *run, struct error *err)
         .progress_arg = run->report,
     };
     fill_probe(run, &params);
-    /* Not again when it is asked once more. */
+    /* With --cloud-wait the nodes are asked several times: what ssh -G has said of them is kept. */
     if (!run->conf && stage_any_remote(run) && !(run->conf = sshconf_ask(&run->list, err)))
         return -1;
     int result = probe_run(&run->list, &params, err);

@@ -1,4 +1,5 @@
-/* The order of the stages: each takes the former one's result; none reaches back. */
+/* The program: parses the command line, calls the stages in their order as far as the command goes, prints the one line of an error,
+ * and gives the exit status.  Where there is not enough room for the run, the nodes are reported all the same. */
 #include "base/child.h"
 #include "run/again.h"
 #include "run/ask.h"

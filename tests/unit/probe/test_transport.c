@@ -2,6 +2,7 @@
  * ones. */
 #include "base/child.h"
 #include "ssh/sshconf.h"
+#include "probe/libssh2_shared.h"
 #include "probe/transport.h"
 #include "alloc.h"
 
