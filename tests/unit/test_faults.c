@@ -1,5 +1,6 @@
 /* Each system call of the library that does I/O fails in turn: what the caller gets is what its header promises, no descriptor,
  * child or file is left, and nothing that was found out is taken for its contrary. */
+#include "support.h"
 #include "ssh/agent.h"
 #include "base/child.h"
 #include "copy/disk_room.h"
@@ -42,25 +43,6 @@ static char base[] = "/tmp/faults.XXXXXX";
 static char run[64], bases[64], project[64];
 
 static const int system_alone[] = {STATUS_SYSTEM, 0};
-
-/* Valid for the next seven calls. */
-static char *path(const char *name)
-{
-    static char buf[8][128];
-    static unsigned next;
-    char *p = buf[next++ % 8];
-    snprintf(p, sizeof buf[0], "%s/%s", base, name);
-    return p;
-}
-
-static void put(const char *name, const char *text, mode_t mode)
-{
-    FILE *f = fopen(path(name), "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(chmod(path(name), mode), 0);
-}
 
 static bool has_text(const char *file, const char *text, size_t len)
 {
@@ -176,10 +158,10 @@ static int write_file(void *arg, struct error *err)
     int result = rundir_write(run, "file", text, strlen(text), err);
     fault_at(NULL, 0);
     if (result == 0)
-        assert_true(has_text(path("run/file"), text, strlen(text)));
+        assert_true(has_text(path_in(base, "run/file"), text, strlen(text)));
     else
-        assert_int_equal(access(path("run/file"), F_OK), -1); /* half a file is none */
-    unlink(path("run/file"));
+        assert_int_equal(access(path_in(base, "run/file"), F_OK), -1); /* half a file is none */
+    unlink(path_in(base, "run/file"));
     return result;
 }
 
@@ -194,7 +176,7 @@ static int read_tail(void *arg, struct error *err)
 {
     (void)arg;
     size_t len = 0;
-    char *text = rundir_tail(path("lines"), 100, &len);
+    char *text = rundir_tail(path_in(base, "lines"), 100, &len);
     if (text)
         assert_true(len == 8 && !strcmp(text, "one\ntwo\n"));
     free(text);
@@ -204,7 +186,7 @@ static int read_tail(void *arg, struct error *err)
 static void test_rundir_tail(void **state)
 {
     (void)state;
-    put("lines", "one\ntwo\n", 0600);
+    put_file(path_in(base, "lines"), "one\ntwo\n", 0600);
     each_way(read_tail, NULL, system_alone, NULL, 50);
 }
 
@@ -215,8 +197,8 @@ static int write_plugin(void *arg, struct error *err)
     fault_at(NULL, 0);
     if (result == 0)
         for (size_t i = 0; i < 2; i++)
-            assert_int_equal(access(path(i ? "run/plugin/pytest_cloudplan/__init__.py" : "run/plugin/pytest_cloudplan/worker.py"), R_OK), 0);
-    rundir_remove(path("run/plugin"));
+            assert_int_equal(access(path_in(base, i ? "run/plugin/pytest_cloudplan/__init__.py" : "run/plugin/pytest_cloudplan/worker.py"), R_OK), 0);
+    rundir_remove(path_in(base, "run/plugin"));
     return result;
 }
 
@@ -260,7 +242,7 @@ static int check_tool(void *arg, struct error *err)
 static void test_tool(void **state)
 {
     (void)state;
-    put("bin/parallel", "#!/bin/sh\necho GNU parallel 20221122\n", 0700);
+    put_file(path_in(base, "bin/parallel"), "#!/bin/sh\necho GNU parallel 20221122\n", 0700);
     each_way(check_tool, NULL, system_alone, NULL, 200);
 }
 
@@ -269,7 +251,7 @@ static int keep_janitor(void *arg, struct error *err)
 {
     (void)arg;
     struct child janitor = CHILD_INIT;
-    char *dir = path("run/kept");
+    char *dir = path_in(base, "run/kept");
     mkdir(dir, 0700);
     int result = janitor_start(&janitor, dir, "r", err);
     fault_at(NULL, 0);
@@ -295,7 +277,7 @@ static int read_inventory(void *arg, struct error *err)
 {
     (void)arg;
     struct node_list list = {0};
-    int result = inventory_read(&list, path("nodes"), err);
+    int result = inventory_read(&list, path_in(base, "nodes"), err);
     if (result == 0)
         assert_int_equal(list.count, 3);
     node_list_clear(&list);
@@ -306,7 +288,7 @@ static void test_inventory(void **state)
 {
     (void)state;
     static const int allowed[] = {STATUS_DATA, STATUS_SYSTEM, STATUS_SIGNAL + 2, 0};
-    put("nodes", "one\ntwo # words\n\nthree\n", 0600);
+    put_file(path_in(base, "nodes"), "one\ntwo # words\n\nthree\n", 0600);
     each_way(read_inventory, NULL, allowed, NULL, 50);
 }
 
@@ -321,16 +303,16 @@ static int mentioned(void *arg, struct error *err)
 static void test_settings_mentioned(void **state)
 {
     (void)state;
-    put("project/tox.ini", "[pytest]\ncloud_max_processes = 1\n", 0600);
+    put_file(path_in(base, "project/tox.ini"), "[pytest]\ncloud_max_processes = 1\n", 0600);
     each_way(mentioned, project, system_alone, NULL, 100);
-    unlink(path("project/tox.ini"));
+    unlink(path_in(base, "project/tox.ini"));
 }
 
 static int ask_pytest(void *arg, struct error *err)
 {
     (void)arg;
     static char *const none[] = {NULL};
-    const struct settings_params params = {.python = path("bin/python"), .rundir = run, .run_id = "r", .args = none};
+    const struct settings_params params = {.python = path_in(base, "bin/python"), .rundir = run, .run_id = "r", .args = none};
     struct settings_query *query = settings_ask(&params, err);
     const struct settings *settings = query ? settings_wait(query, err) : NULL;
     if (settings)
@@ -338,14 +320,14 @@ static int ask_pytest(void *arg, struct error *err)
     int result = settings ? 0 : -1;
     settings_destroy(query);
     fault_at(NULL, 0);
-    unlink(path("run/settings.json"));
+    unlink(path_in(base, "run/settings.json"));
     return result;
 }
 
 static void test_settings(void **state)
 {
     (void)state;
-    put("bin/python", "#!/bin/sh\n"
+    put_file(path_in(base, "bin/python"), "#!/bin/sh\n"
         "echo '{\"version\": 1, \"versions\": {\"pytest\": \"7.2.1\", \"xdist\": \"3.1.0\", \"execnet\": \"1.9.0\"}, \"options\": [],"
         " \"args\": [], \"modules\": []}' >\"$_CLOUDPLAN_SETTINGS\"\n", 0700);
     struct error err = ERROR_INIT;
@@ -375,22 +357,22 @@ static void test_project(void **state)
     (void)state;
     static const char *const dirs[] = {"project/venv", "project/venv/bin"};
     for (size_t i = 0; i < 2; i++)
-        assert_int_equal(mkdir(path(dirs[i]), 0700), 0);
-    put("project/venv/pyvenv.cfg", "home = /usr/bin\nversion = 3.11.2\n", 0600);
-    assert_int_equal(symlink("/bin/sh", path("project/venv/bin/python3")), 0);
+        assert_int_equal(mkdir(path_in(base, dirs[i]), 0700), 0);
+    put_file(path_in(base, "project/venv/pyvenv.cfg"), "home = /usr/bin\nversion = 3.11.2\n", 0600);
+    assert_int_equal(symlink("/bin/sh", path_in(base, "project/venv/bin/python3")), 0);
     char *before = realpath(".", NULL);
     assert_int_equal(chdir(project), 0);
     unsetenv("VIRTUAL_ENV");
     each_way(find_project, NULL, system_alone, project, 200);
     assert_int_equal(chdir(before), 0);
     free(before);
-    rundir_remove(path("project/venv"));
+    rundir_remove(path_in(base, "project/venv"));
 }
 
 static int find_places(void *arg, struct error *err)
 {
     (void)arg;
-    const char *const dirs[] = {path("project/sub"), path("outside"), NULL};
+    const char *const dirs[] = {path_in(base, "project/sub"), path_in(base, "outside"), NULL};
     const struct sync_params params = {.rundir = run, .root = project, .chdir = "copy", .dirs = dirs};
     struct rsync_places places = {0};
     int result = rsync_places_find(&places, &params, err);
@@ -403,18 +385,18 @@ static int find_places(void *arg, struct error *err)
 static void test_rsync_rules(void **state)
 {
     (void)state;
-    assert_int_equal(mkdir(path("project/sub"), 0700), 0);
-    assert_int_equal(mkdir(path("outside"), 0700), 0);
+    assert_int_equal(mkdir(path_in(base, "project/sub"), 0700), 0);
+    assert_int_equal(mkdir(path_in(base, "outside"), 0700), 0);
     each_way(find_places, NULL, system_alone, project, 100);
-    rmdir(path("project/sub"));
-    rmdir(path("outside"));
+    rmdir(path_in(base, "project/sub"));
+    rmdir(path_in(base, "outside"));
 }
 
 static int count_failed(void *arg, struct error *err)
 {
     (void)arg;
     size_t count = 0;
-    int result = rerun_count(path("failed.json"), &count, err);
+    int result = rerun_count(path_in(base, "failed.json"), &count, err);
     if (result == 0)
         assert_int_equal(count, 2);
     return result;
@@ -425,14 +407,14 @@ static void test_rerun(void **state)
 {
     (void)state;
     static const int allowed[] = {STATUS_SYSTEM, STATUS_BUG, 0};
-    put("failed.json", "[\"test_a.py::a\", \"test_b.py::b\"]", 0600);
+    put_file(path_in(base, "failed.json"), "[\"test_a.py::a\", \"test_b.py::b\"]", 0600);
     each_way(count_failed, NULL, allowed, NULL, 20);
 }
 
 static int known(void *arg, struct error *err)
 {
     (void)arg;
-    const char *const files[] = {path("known_hosts"), path("none"), NULL};
+    const char *const files[] = {path_in(base, "known_hosts"), path_in(base, "none"), NULL};
     struct known_hosts *hosts = known_hosts_read(files, err);
     if (!hosts)
         return -1;
@@ -447,14 +429,14 @@ static int known(void *arg, struct error *err)
 static void test_known_hosts(void **state)
 {
     (void)state;
-    put("known_hosts", "node ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2mVyCk0p0n2SJpB5cUKQb8GpBbDFGGVDJ0L8pTQ3gB\n", 0600);
+    put_file(path_in(base, "known_hosts"), "node ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2mVyCk0p0n2SJpB5cUKQb8GpBbDFGGVDJ0L8pTQ3gB\n", 0600);
     each_way(known, NULL, system_alone, NULL, 50);
 }
 
 static int identities(void *arg, struct error *err)
 {
     (void)arg;
-    const char *const files[] = {path("id_ed25519"), path("none"), NULL};
+    const char *const files[] = {path_in(base, "id_ed25519"), path_in(base, "none"), NULL};
     struct identity_list *list = identity_list_make(files, false, NULL, err);
     if (!list)
         return -1;
@@ -468,7 +450,7 @@ static void test_identities(void **state)
 {
     (void)state;
     char command[400];
-    snprintf(command, sizeof command, "ssh-keygen -q -t ed25519 -N '' -C x -f %s", path("id_ed25519"));
+    snprintf(command, sizeof command, "ssh-keygen -q -t ed25519 -N '' -C x -f %s", path_in(base, "id_ed25519"));
     if (system(command))
         skip();
     each_way(identities, NULL, system_alone, NULL, 50);
@@ -477,7 +459,7 @@ static void test_identities(void **state)
 static int rules(void *arg, struct error *err)
 {
     (void)arg;
-    const struct host_rules_paths paths = {path("config"), base, path("none"), base};
+    const struct host_rules_paths paths = {path_in(base, "config"), base, path_in(base, "none"), base};
     struct host_rules *found = host_rules_read(&paths, err);
     if (!found)
         return -1;
@@ -489,14 +471,14 @@ static int rules(void *arg, struct error *err)
 static void test_host_rules(void **state)
 {
     (void)state;
-    put("config", "Host a\n  Port 7\n", 0600);
+    put_file(path_in(base, "config"), "Host a\n  Port 7\n", 0600);
     each_way(rules, NULL, system_alone, NULL, 50);
 }
 
 static int ask_ssh(void *arg, struct error *err)
 {
     (void)arg;
-    const struct sshconf_asker asker = {{path("config"), base, path("none"), base}, "/home/u", 20000};
+    const struct sshconf_asker asker = {{path_in(base, "config"), base, path_in(base, "none"), base}, "/home/u", 20000};
     struct node_list list = {0};
     assert_int_equal(node_list_add_words(&list, "a b", err), 0);
     struct sshconf_set *set = sshconf_ask_as(&list, &asker, err);
@@ -510,13 +492,13 @@ static int ask_ssh(void *arg, struct error *err)
 static void test_sshconf(void **state)
 {
     (void)state;
-    put("bin/ssh",
+    put_file(path_in(base, "bin/ssh"),
         "#!/bin/sh\nfor host; do :; done\n"
         "printf '%s\\n' 'user ci' \"hostname $host\" 'port 22' 'addressfamily any' 'stricthostkeychecking ask' \\\n"
         "    'hostkeyalgorithms a' 'kexalgorithms k' 'ciphers c' 'macs m' 'identityfile ~/id'\n",
         0700);
     each_way(ask_ssh, NULL, system_alone, NULL, 300);
-    unlink(path("bin/ssh"));
+    unlink(path_in(base, "bin/ssh"));
 }
 
 static int agent(void *arg, struct error *err)
@@ -530,7 +512,7 @@ static void test_agent(void **state)
 {
     (void)state;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path("agent"));
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path_in(base, "agent"));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(fd, 128), 0);
@@ -577,15 +559,15 @@ static int in_parallel(void *arg, struct error *err)
     /* How a job has ended is known, or it is said that it is not. */
     if (result == 0)
         assert_true((statuses[0] == 0 && statuses[1] == 7) || (statuses[0] == -1 && statuses[1] == -1));
-    unlink(path("run/parallel.list"));
-    unlink(path("run/parallel.joblog"));
+    unlink(path_in(base, "run/parallel.list"));
+    unlink(path_in(base, "run/parallel.joblog"));
     return result;
 }
 
 static void test_parallel(void **state)
 {
     (void)state;
-    put("bin/parallel", fake_parallel, 0700);
+    put_file(path_in(base, "bin/parallel"), fake_parallel, 0700);
     each_way(in_parallel, NULL, system_alone, run, 200);
 }
 
@@ -607,9 +589,9 @@ static void test_disk_room(void **state)
 {
     (void)state;
     static const int allowed[] = {STATUS_SYSTEM, STATUS_SYNC, 0};
-    put("bin/rsync", "#!/bin/sh\necho 'Total file size: 12 bytes'\n", 0700);
+    put_file(path_in(base, "bin/rsync"), "#!/bin/sh\necho 'Total file size: 12 bytes'\n", 0700);
     each_way(disk_room, NULL, allowed, project, 200);
-    unlink(path("bin/rsync"));
+    unlink(path_in(base, "bin/rsync"));
 }
 
 static int write_config(void *arg, struct error *err)
@@ -618,8 +600,8 @@ static int write_config(void *arg, struct error *err)
     const struct master_params params = {.rundir = run, .chdir = "copy", .run_id = "r", .timeout_ms = 1000, .root = project};
     int result = master_config_write(&params, err);
     fault_at(NULL, 0);
-    assert_int_equal(access(path("run/ssh_config"), F_OK), result);
-    unlink(path("run/ssh_config"));
+    assert_int_equal(access(path_in(base, "run/ssh_config"), F_OK), result);
+    unlink(path_in(base, "run/ssh_config"));
     return result;
 }
 
@@ -643,13 +625,13 @@ static int watch_once(void *arg, struct error *err)
 static void test_watch(void **state)
 {
     (void)state;
-    mkdir(path("project/deep"), 0700);
-    put("project/deep/a.py", "x", 0600);
+    mkdir(path_in(base, "project/deep"), 0700);
+    put_file(path_in(base, "project/deep/a.py"), "x", 0600);
     for (size_t polling = 0; polling < 2; polling++) {
         bool arg = polling;
         each_way(watch_once, &arg, system_alone, project, 200);
     }
-    rundir_remove(path("project/deep"));
+    rundir_remove(path_in(base, "project/deep"));
 }
 
 /* --- */
@@ -663,7 +645,7 @@ static int set_up(void **state)
     snprintf(run, sizeof run, "%s/run", base);
     snprintf(bases, sizeof bases, "%s/bases", base);
     snprintf(project, sizeof project, "%s/project", base);
-    if (mkdir(run, 0700) || mkdir(bases, 0700) || mkdir(project, 0700) || mkdir(path("bin"), 0700))
+    if (mkdir(run, 0700) || mkdir(bases, 0700) || mkdir(project, 0700) || mkdir(path_in(base, "bin"), 0700))
         return -1;
     setenv("TMPDIR", bases, 1);
     unsetenv("XDG_RUNTIME_DIR");

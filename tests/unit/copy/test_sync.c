@@ -1,4 +1,5 @@
 /* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in files. */
+#include "support.h"
 #include "copy/adopt.h"
 #include "base/child.h"
 #include "link/master.h"
@@ -44,28 +45,10 @@ static const char rsync[] = "#!/bin/sh\n"
                             "[ ! -e once ] || { read -r status <once; rm once; exit \"$status\"; }\n"
                             "read -r status <status; exit \"$status\"\n";
 
-static char *path(const char *name)
-{
-    static char buf[4][128];
-    static unsigned next;
-    char *p = buf[next++ % 4];
-    snprintf(p, sizeof buf[0], "%s/%s", base, name);
-    return p;
-}
-
-static void put(const char *name, const char *text, mode_t mode)
-{
-    FILE *f = fopen(path(name), "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(chmod(path(name), mode), 0);
-}
-
 static unsigned runs(void)
 {
     struct stat st;
-    return stat(path("ran"), &st) ? 0 : (unsigned)st.st_size / 2;
+    return stat(path_in(base, "ran"), &st) ? 0 : (unsigned)st.st_size / 2;
 }
 
 static int make_base(void **state)
@@ -73,12 +56,12 @@ static int make_base(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     char *env;
-    if (!mkdtemp(base) || child_init(&err) || mkdir(path("bin"), 0700) || mkdir(path("run"), 0700) || mkdir(path("root"), 0700))
+    if (!mkdtemp(base) || child_init(&err) || mkdir(path_in(base, "bin"), 0700) || mkdir(path_in(base, "run"), 0700) || mkdir(path_in(base, "root"), 0700))
         return -1;
     snprintf(rundir, sizeof rundir, "%s/run", base);
     snprintf(root, sizeof root, "%s/root", base);
-    put("bin/parallel", parallel, 0700);
-    put("bin/rsync", rsync, 0700);
+    put_file(path_in(base, "bin/parallel"), parallel, 0700);
+    put_file(path_in(base, "bin/rsync"), rsync, 0700);
     if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
         return -1;
     setenv("PATH", env, 1);
@@ -118,12 +101,12 @@ static void world_open(struct world *w)
         w->list.nodes[i].state = NODE_READY;
         w->list.nodes[i].processes = 1;
     }
-    put("status", "0\n", 0600);
-    put("words", "", 0600);
-    put("differences", "", 0600);
-    unlink(path("once"));
-    unlink(path("ran"));
-    unlink(path("broken"));
+    put_file(path_in(base, "status"), "0\n", 0600);
+    put_file(path_in(base, "words"), "", 0600);
+    put_file(path_in(base, "differences"), "", 0600);
+    unlink(path_in(base, "once"));
+    unlink(path_in(base, "ran"));
+    unlink(path_in(base, "broken"));
 }
 
 static void world_close(struct world *w)
@@ -164,9 +147,9 @@ static void test_tried_again(void **state)
         struct world w;
         struct error err = ERROR_INIT;
         world_open(&w);
-        put("once", table[i].once, 0600);
-        put("status", table[i].status, 0600);
-        put("words", "No space left on device\n", 0600);
+        put_file(path_in(base, "once"), table[i].once, 0600);
+        put_file(path_in(base, "status"), table[i].status, 0600);
+        put_file(path_in(base, "words"), "No space left on device\n", 0600);
         assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), 0);
         assert_int_equal(runs(), table[i].runs);
         assert_int_equal(node_list_ready(&w.list), table[i].ready);
@@ -181,7 +164,7 @@ static void test_failed_everywhere(void **state)
     struct world w;
     struct error err = ERROR_INIT;
     world_open(&w);
-    put("status", "255\n", 0600);
+    put_file(path_in(base, "status"), "255\n", 0600);
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), -1);
     assert_int_equal(err.status, STATUS_SYNC);
     assert_string_equal(err.text, "the sync failed on every node; a: sync failed, rsync status 255: it said nothing");
@@ -199,7 +182,7 @@ static void test_verified(void **state)
     w.params.verify = true;
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), 0);
     assert_int_equal(runs(), 4);
-    put("differences", ">fc........ test_a.py\n", 0600);
+    put_file(path_in(base, "differences"), ">fc........ test_a.py\n", 0600);
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), -1);
     assert_int_equal(err.status, STATUS_SYNC);
     assert_string_equal(w.list.nodes[1].reason, "its copy is not what is here: 1 differs, such as test_a.py");
@@ -212,11 +195,11 @@ static void test_parallel_fails(void **state)
     struct world w;
     struct error err = ERROR_INIT;
     world_open(&w);
-    put("broken", "", 0600);
+    put_file(path_in(base, "broken"), "", 0600);
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), -1);
     assert_int_equal(err.status, STATUS_SYSTEM);
     assert_string_equal(err.text, "GNU parallel failed with status 255: no perl");
-    put("broken", "silently", 0600);
+    put_file(path_in(base, "broken"), "silently", 0600);
     err = (struct error)ERROR_INIT;
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), -1);
     assert_string_equal(err.text, "GNU parallel failed with status 255: it said nothing");
@@ -264,7 +247,7 @@ static void test_adopt(void **state)
         struct world w;
         struct error err = ERROR_INIT;
         world_open(&w);
-        put("differences", table[i].said, 0600);
+        put_file(path_in(base, "differences"), table[i].said, 0600);
         assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0); /* nothing is in question */
         assert_int_equal(runs(), 0);
         assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &err), 0);
@@ -287,10 +270,10 @@ static void test_adopt_unknown(void **state)
     world_open(&w);
     assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &err), 0);
     w.list.nodes[0].unmarked = true;
-    put("words", "rsync: opendir \"/srv/copy/x\" failed: Permission denied (13)\n", 0600);
-    put("bin/rsync", "#!/bin/sh\ncat \"${0%/*}/../words\" >&2; exit 23\n", 0700);
+    put_file(path_in(base, "words"), "rsync: opendir \"/srv/copy/x\" failed: Permission denied (13)\n", 0600);
+    put_file(path_in(base, "bin/rsync"), "#!/bin/sh\ncat \"${0%/*}/../words\" >&2; exit 23\n", 0700);
     assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0);
-    put("bin/rsync", rsync, 0700);
+    put_file(path_in(base, "bin/rsync"), rsync, 0700);
     assert_int_equal(w.list.nodes[0].state, NODE_FAILED);
     assert_string_equal(w.list.nodes[0].reason, "--cloud-adopt: what the sync would delete there is not known, rsync status 23: rsync: opendir "
                                                 "\"/srv/copy/x\" failed: Permission denied (13)");
@@ -305,7 +288,7 @@ static void test_adopt_without_memory(void **state)
     struct error why = ERROR_INIT;
     assert_int_equal(node_set_dir(&w.list.nodes[0], "copy", 1, "/srv/copy", &why), 0);
     w.list.nodes[0].unmarked = true;
-    put("differences", "deleting thesis.txt\n", 0600);
+    put_file(path_in(base, "differences"), "deleting thesis.txt\n", 0600);
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         node_set(&w.list.nodes[0], NODE_READY, "%s", "");

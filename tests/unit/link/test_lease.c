@@ -1,5 +1,6 @@
 /* Leases against guards that answer as a file says: HOST/answers has one line for each time that the lease is asked for;
  * what was asked is in HOST/asked.  "ssh" is a script here, and takes as much of the guard's own script as it has to. */
+#include "support.h"
 #include "base/child.h"
 #include "link/lease.h"
 #include "base/rundir.h"
@@ -42,12 +43,7 @@ static void put(const char *dir, const char *name, const char *text, mode_t mode
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s", base, dir);
     mkdir(path, 0700);
-    snprintf(path, sizeof path, "%s/%s/%s", base, dir, name);
-    FILE *out = fopen(path, "w");
-    assert_non_null(out);
-    fputs(text, out);
-    assert_int_equal(fclose(out), 0);
-    assert_int_equal(chmod(path, mode), 0);
+    put_file(path_in(path, name), text, mode);
 }
 
 static void assert_asked(const char *host, const char *expected)

@@ -1,5 +1,6 @@
 /* Masters and the real scripts of the node's side.  "ssh" is a script here: each host is a directory with a home, in
  * which the remote command runs, and the virtualenv's python is one that fails on command. */
+#include "support.h"
 #include "base/child.h"
 #include "link/guard.h"
 #include "link/master.h"
@@ -52,14 +53,6 @@ static char *path(const char *host, const char *name)
     return p;
 }
 
-static void put(const char *file, const char *text, mode_t mode)
-{
-    int fd = open(file, O_CREAT | O_TRUNC | O_WRONLY, mode);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-    close(fd);
-}
-
 /* How many lines a file has; 0 where there is none. */
 static unsigned lines(const char *file)
 {
@@ -77,11 +70,11 @@ static void make_host(const char *host)
     static const char *const dirs[] = {"", "copy", "copy/venv", "copy/venv/bin", "copy/egg"};
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
         assert_int_equal(mkdir(path(host, dirs[i]), 0700), 0);
-    put(path(host, "copy/.cloudplan"), "", 0600);
-    put(path(host, "copy/venv/bin/python3"), python, 0700);
-    put(path(host, "copy/venv/bin/tool"), "#!/here/venv/bin/python3\n", 0700);
-    put(path(host, "pip"), "works\n", 0600);
-    put(path(host, "last-words"), "client_loop: send disconnect: Connection reset by peer\n", 0600);
+    put_file(path(host, "copy/.cloudplan"), "", 0600);
+    put_file(path(host, "copy/venv/bin/python3"), python, 0700);
+    put_file(path(host, "copy/venv/bin/tool"), "#!/here/venv/bin/python3\n", 0700);
+    put_file(path(host, "pip"), "works\n", 0600);
+    put_file(path(host, "last-words"), "client_loop: send disconnect: Connection reset by peer\n", 0600);
 }
 
 static int make_base(void **state)
@@ -91,7 +84,7 @@ static int make_base(void **state)
     char *env;
     if (!mkdtemp(base) || child_init(&err) || mkdir(path("bin", ""), 0700) || mkdir(path("run", ""), 0700))
         return -1;
-    put(path("bin", "ssh"), ssh, 0700);
+    put_file(path("bin", "ssh"), ssh, 0700);
     if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
         return -1;
     setenv("PATH", env, 1);
@@ -202,8 +195,8 @@ static void test_one_fails_and_one_hangs(void **state)
 {
     (void)state;
     struct world *w = world_open(3, true, true);
-    put(path("a", "pip"), "fails\n", 0600);
-    put(path("b", "pip"), "hangs\n", 0600);
+    put_file(path("a", "pip"), "fails\n", 0600);
+    put_file(path("b", "pip"), "hangs\n", 0600);
     prepare(w, 12000);
     assert_state(w, 0, NODE_FAILED,
                  "prepare failed: pip: no compiler (more in copy/.cloudplan-develop/pip.log there)");
@@ -224,7 +217,7 @@ static void test_connection_lost_meanwhile(void **state)
 {
     (void)state;
     struct world *w = world_open(2, true, true);
-    put(path("a", "pip"), "dies\n", 0600);
+    put_file(path("a", "pip"), "dies\n", 0600);
     prepare(w, 20000);
     assert_state(w, 0, NODE_OFFLINE, "prepare failed: client_loop: send disconnect: Connection reset by peer");
     assert_state(w, 1, NODE_READY, "");
@@ -333,7 +326,7 @@ static void test_not_opened(void **state)
     struct world *w = world_open(2, true, true);
     masters_close(w->masters, 5000);
     w->masters = NULL;
-    put(path("a", "refuse"), "ci@a: Permission denied (publickey).\n", 0600);
+    put_file(path("a", "refuse"), "ci@a: Permission denied (publickey).\n", 0600);
     unlink(path("b", "copy/.cloudplan"));
     struct error err = ERROR_INIT;
     w->masters = masters_open(&w->list, &w->params, &err);
@@ -383,7 +376,7 @@ static void test_told_places(void **state)
         node->dir = NULL;
         snprintf(script, sizeof script, "#!/bin/sh\nprintf '\\ncloudplan-guard %s %s\\n'\nwhile read -r _; do :; done\n", w->params.run_id,
                  table[i].answer);
-        put(path("bin", "ssh"), script, 0700);
+        put_file(path("bin", "ssh"), script, 0700);
         struct masters *masters = masters_open(&w->list, &w->params, &err);
         assert_non_null(masters);
         assert_string_equal(node->reason, table[i].reason ? table[i].reason : "");
@@ -392,14 +385,14 @@ static void test_told_places(void **state)
             assert_string_equal(node->dir, table[i].answer + 5);
         masters_close(masters, 5000);
         if (i == 0) { /* another place in the same slot */
-            put(path("bin", "ssh"), "#!/bin/sh\nprintf '\\ncloudplan-guard 0123456789abcdef ok 1 /mnt/copy\\n'\ncat >/dev/null\n", 0700);
+            put_file(path("bin", "ssh"), "#!/bin/sh\nprintf '\\ncloudplan-guard 0123456789abcdef ok 1 /mnt/copy\\n'\ncat >/dev/null\n", 0700);
             masters = masters_open(&w->list, &w->params, &err);
             assert_non_null(masters);
             assert_string_equal(node->reason, "the connection broke, and now the node has another copy for this run");
             masters_close(masters, 5000);
         }
     }
-    put(path("bin", "ssh"), ssh, 0700);
+    put_file(path("bin", "ssh"), ssh, 0700);
     world_close(w);
 }
 

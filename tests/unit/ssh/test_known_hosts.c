@@ -1,4 +1,5 @@
 /* known_hosts: bad lines first, then what each line means.  The expected results are OpenSSH 9.2's. */
+#include "support.h"
 #include "ssh/known_hosts.h"
 #include "ssh/key.h"
 #include "alloc.h"
@@ -246,14 +247,6 @@ static void fingerprint(void **state)
     free(blob);
 }
 
-static void write_file(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void files(void **state)
 {
     (void)state;
@@ -262,8 +255,8 @@ static void files(void **state)
     snprintf(user, sizeof user, "%s/user", dir);
     snprintf(global, sizeof global, "%s/global", dir);
     snprintf(fifo, sizeof fifo, "%s/fifo", dir);
-    write_file(user, "#\nn1.example.org " ED2 "\n");
-    write_file(global, "n1.example.org " ED1); /* no line end */
+    put_file(user, "#\nn1.example.org " ED2 "\n", 0600);
+    put_file(global, "n1.example.org " ED1, 0600); /* no line end */
     assert_int_equal(mkfifo(fifo, 0600), 0);
 
     const struct {

@@ -1,5 +1,6 @@
 /* The answers of ssh -G, the classes of nodes that share one, and the asking: with a scripted ssh, and
  * with the real one against a configuration of our own. */
+#include "support.h"
 #include "alloc.h"
 #include "base/child.h"
 #include "ssh/host_rules.h"
@@ -413,14 +414,6 @@ static char *in_base(const char *name)
     return path;
 }
 
-static void write_file(const char *name, const char *text)
-{
-    FILE *f = fopen(in_base(name), "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
-
 static struct host_rules_paths paths(void)
 {
     return (struct host_rules_paths){in_base("home/config"), in_base("home"), in_base("etc/ssh_config"),
@@ -448,33 +441,33 @@ static void test_rules_files(void **state)
 {
     (void)state;
     assert_string_equal(read_and_match("n1"), "");
-    write_file("home/config", "Host n1\n");
-    write_file("etc/ssh_config", "Host n2\n  Include *.conf missing\n");
+    put_file(in_base("home/config"), "Host n1\n", 0600);
+    put_file(in_base("etc/ssh_config"), "Host n2\n  Include *.conf missing\n", 0600);
     assert_string_equal(read_and_match("n1"), "10");
-    write_file("etc/a.conf", "Host n*\n");
-    write_file("etc/b.conf", "Host x\n");
+    put_file(in_base("etc/a.conf"), "Host n*\n", 0600);
+    put_file(in_base("etc/b.conf"), "Host x\n", 0600);
     assert_string_equal(read_and_match("n1"), "1010");
     char text[1024];
     snprintf(text, sizeof text, "Include \"%s\" d/c\nHost n1\n", in_base("etc/a.conf"));
-    write_file("home/config", text);
+    put_file(in_base("home/config"), text, 0600);
     assert_int_equal(mkdir(in_base("home/d"), 0700), 0);
-    write_file("home/d/c", "Include d/e\nHost c\n"); /* relative to the first directory, not to its own */
-    write_file("home/d/e", "Host n1\n");
+    put_file(in_base("home/d/c"), "Include d/e\nHost c\n", 0600); /* relative to the first directory, not to its own */
+    put_file(in_base("home/d/e"), "Host n1\n", 0600);
     assert_string_equal(read_and_match("n1"), "1101010");
     setenv("HOME", in_base("home"), 1);
-    write_file("home/config", "Include ~/d/e\n");
+    put_file(in_base("home/config"), "Include ~/d/e\n", 0600);
     assert_string_equal(read_and_match("n1"), "1010");
 
     static const char *const bad[] = {"Include %h\n", "Include ${HOME}/d/e\n", "Include config\n",
                                       "Include d\n", "Include d/e\nInclude fifo\n"};
     assert_int_equal(mkfifo(in_base("home/fifo"), 0600), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        write_file("home/config", bad[i]);
+        put_file(in_base("home/config"), bad[i], 0600);
         assert_string_equal(read_and_match("n1"), "-");
     }
-    write_file("home/config", "Include config config\n"); /* 2^16 files, if followed */
+    put_file(in_base("home/config"), "Include config config\n", 0600); /* 2^16 files, if followed */
     assert_string_equal(read_and_match("n1"), "-");
-    write_file("home/config", "Host n1\n");
+    put_file(in_base("home/config"), "Host n1\n", 0600);
     assert_int_equal(truncate(in_base("home/config"), 5 << 20), 0);
     assert_string_equal(read_and_match("n1"), "-");
 }
@@ -482,8 +475,8 @@ static void test_rules_files(void **state)
 static void test_rules_without_memory(void **state)
 {
     (void)state;
-    write_file("home/config", "Host a \"b\" c\nInclude d*\nMatch all\nHost e\n");
-    write_file("home/d1", "Host f\n");
+    put_file(in_base("home/config"), "Host a \"b\" c\nInclude d*\nMatch all\nHost e\n", 0600);
+    put_file(in_base("home/d1"), "Host f\n", 0600);
     struct host_rules_paths where = paths();
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
@@ -603,7 +596,7 @@ static void install_ssh(const char *hostname)
         "printf '%%s\\n' 'hostkeyalgorithms a' 'kexalgorithms k' 'ciphers c' 'macs m' 'identityfile ~/id'\n"
         "case $host in j*) echo 'proxyjump u@j9' ;; esac\n",
         in_base("log"), hostname);
-    write_file("bin/ssh", text);
+    put_file(in_base("bin/ssh"), text, 0600);
     assert_int_equal(chmod(in_base("bin/ssh"), 0700), 0);
     char path[sizeof path_before + sizeof base + 8];
     snprintf(path, sizeof path, "%s/bin:%s", base, path_before);
@@ -703,7 +696,7 @@ static void test_ask_failures(void **state)
     (void)state;
     install_ssh("$host");
     struct node_list list = nodes("n1 bad1 n2 silent1 killed1 long1 user1 n3");
-    write_file("home/config", "Host n*\nHost bad*\nHost silent*\nHost killed*\nHost long*\nHost user*\n");
+    put_file(in_base("home/config"), "Host n*\nHost bad*\nHost silent*\nHost killed*\nHost long*\nHost user*\n", 0600);
     struct sshconf_set *set = must_ask(&list, 30000);
     assert_int_equal(asked(), 7);
     assert_string_equal(list.nodes[1].reason, "ssh -G: config: line 1: bad; terminating");
@@ -734,7 +727,7 @@ static void test_ask_ends(void **state)
 {
     (void)state;
     install_ssh("$host");
-    write_file("home/config", "Match host x\n");
+    put_file(in_base("home/config"), "Match host x\n", 0600);
     long long start = clock_ms();
     struct node_list list = nodes("hang{1..40}");
     struct sshconf_set *set = must_ask(&list, 200);
@@ -803,8 +796,8 @@ static void test_ask_the_real_ssh(void **state)
     if (status)
         skip();
     install_ssh("");
-    write_file("bin/ssh", script);
-    write_file("home/more", "Host n3*\n  Port 2022\nHost *\n  User more\n");
+    put_file(in_base("bin/ssh"), script, 0600);
+    put_file(in_base("home/more"), "Host n3*\n  Port 2022\nHost *\n  User more\n", 0600);
     char config[2048];
     snprintf(
         config, sizeof config,
@@ -814,7 +807,7 @@ static void test_ask_the_real_ssh(void **state)
         "Host jump*\n  ProxyJump jump3\nHost u*\n  User a\\b\nHost k*\n  UserKnownHostsFile ~/.ssh/k_%%k\n"
         "Match final\n  Compression yes\nMatch all\n  StrictHostKeyChecking yes\n",
         in_base("home/more"));
-    write_file("home/config", config);
+    put_file(in_base("home/config"), config, 0600);
     struct node_list list =
         nodes("n{1..39} alias{1..4} full{1..4} key{1..4} c{1..4} jump{1..5} u{1..4} k{1..4} "
               "N1 127.1 a@n{1..9} n{1..9}:7 [::1]:22");

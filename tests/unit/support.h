@@ -1,0 +1,12 @@
+/* What several unit tests need: files with a given content, paths below a directory of the test's own. */
+#ifndef CLOUDPLAN_TEST_SUPPORT_H
+#define CLOUDPLAN_TEST_SUPPORT_H
+
+#include <sys/types.h>
+
+/* Makes or replaces a file; a failure ends the test. */
+void put_file(const char *path, const char *text, mode_t mode);
+/* "DIR/NAME" in a buffer of its own, valid for the next 31 calls. */
+char *path_in(const char *dir, const char *name);
+
+#endif
