@@ -22,7 +22,7 @@
 
 struct report {
     bool quiet, terminal, colour;
-    unsigned verbose;
+    bool verbose;
     enum format format;
     bool line_open; /* a progress line stands on the terminal */
     long long last;

@@ -52,14 +52,6 @@ static int set_flag(struct options *options, const struct row *row, const char *
     return 0;
 }
 
-static int count_up(struct options *options, const struct row *row, const char *value, struct error *err)
-{
-    (void)value;
-    (void)err;
-    ++*(unsigned *)member(options, row);
-    return 0;
-}
-
 static int needs_value(const struct row *row, struct error *err)
 {
     return error_set(err, STATUS_USAGE, "--%s: needs a value, --%s=%s", row->name, row->name, row->arg);
@@ -200,7 +192,6 @@ static int set_format(struct options *options, const struct row *row, const char
         return error_set(err, STATUS_USAGE, "--%s=%s: unknown format; there are table, json, tx and sshlogin",
                          row->name, value);
     options->format = (enum format)i;
-    options->format_given = true;
     return 0;
 }
 
@@ -338,7 +329,7 @@ static const struct row rows[] = {
     {"format", 0, "FORMAT", GROUP_OUTPUT, "table, json, tx or sshlogin (default: table)", set_format,
      AT(format)},
     {"quiet", 'q', NULL, GROUP_OUTPUT, "results and errors only", set_flag, AT(quiet)},
-    {"verbose", 'v', NULL, GROUP_OUTPUT, "say more; may be repeated", count_up, AT(verbose)},
+    {"verbose", 'v', NULL, GROUP_OUTPUT, "say more", set_flag, AT(verbose)},
     {"version", 'V', NULL, GROUP_OUTPUT, "print the version and exit", set_flag, AT(version)},
     {"help", 'h', NULL, GROUP_OUTPUT, "print this help and exit", set_flag, AT(help)},
 };

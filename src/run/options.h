@@ -31,9 +31,8 @@ struct source {
 struct options {
     enum command command;
     enum format format;
-    bool format_given;
     bool quiet;            /* -q: results and errors only */
-    unsigned verbose;      /* -v: how often */
+    bool verbose;          /* -v */
     bool help, version;    /* asked for: the rest is not to be used */
 
     struct source *sources; /* owned array */

@@ -200,8 +200,8 @@ static void test_defaults(void **state)
     assert_int_equal(parse(&options, &line, (const char *[]){NULL}, &err), 0);
     assert_int_equal(options.command, COMMAND_RUN);
     assert_int_equal(options.format, FORMAT_TABLE);
-    assert_false(options.format_given || options.quiet || options.help || options.version);
-    assert_int_equal(options.verbose, 0);
+    assert_false(options.quiet || options.help || options.version);
+    assert_false(options.verbose);
     assert_int_equal(options.source_count, 0);
     assert_true(!*options.pythons && !options.chdir && !options.virtualenv && !options.dist);
     assert_true(options.policy.mem_per_process == 0 && options.policy.mem_reserve == 0);
@@ -234,12 +234,12 @@ static void test_values(void **state)
     assert_null(options.pythons[1]);
     assert_string_equal(options.chdir, "work/x");
     assert_string_equal(options.virtualenv, "v");
-    assert_true(options.format == FORMAT_TX && options.format_given);
+    assert_true(options.format == FORMAT_TX);
     assert_int_equal(options.policy.max_processes, 3);
     assert_int_equal(options.policy.min_processes, 8);
     assert_true(options.policy.mem_reserve == 2u << 20);
     assert_int_equal(options.numprocesses, 4);
-    assert_true(options.quiet && options.verbose == 2);
+    assert_true(options.quiet && options.verbose);
     assert_string_equal(options.dist, "worksteal");
     options_clear(&options);
 
