@@ -282,7 +282,7 @@ static void test_deletions(void **state)
         used += (size_t)sprintf(text + used, "deleting file%03d\n", i);
     assert_int_equal(rsync_deletions(text, used, list), 500);
     assert_memory_equal(list, "file000, file001, ", 18);
-    assert_in_range(strlen(list), 150, RSYNC_DELETIONS_MAX - 1);
+    assert_true(strlen(list) >= 150 && strlen(list) < RSYNC_DELETIONS_MAX);
 }
 
 static void test_verdict(void **state)

@@ -33,7 +33,7 @@ static char root[64];
 
 static void in_root(char *buf, const char *path)
 {
-    assert_in_range(snprintf(buf, PATH_MAX, "%s/%s", root, path), 0, PATH_MAX - 1);
+    assert_true(snprintf(buf, PATH_MAX, "%s/%s", root, path) < PATH_MAX);
 }
 
 /* Closes fd. */
@@ -1104,7 +1104,8 @@ static void test_real_time(void **state)
         assert_true(pid > 0);
         long long begun = __real_clock_ms();
         assert_changed(w, "pkg/b.py");
-        assert_in_range(__real_clock_ms() - begun, 199, 60000);
+        long long took_ms = __real_clock_ms() - begun;
+        assert_true(took_ms >= 199 && took_ms <= 60000);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         watch_destroy(w);
     }
