@@ -196,10 +196,10 @@ def test_what_takes_no_node_uses_none(site):
         assert done.returncode == 0, done
         assert done.stderr == f"cloudplan: {word}: pytest runs on this machine alone, and no node is used\n", done
         assert ("2 passed" in done.stdout) == (word == "--dist=no"), done
+    assert logins(site) == before
+    # This, and an ini file's word, is heard when nodes are being asked already; nothing is copied all the same.
     refused = site.run("run", "--", "-p", "no:xdist", timeout=DEADLINE)
     assert refused.returncode == 64 and refused.stderr.startswith("cloudplan: -p no:xdist: "), refused
-    # An ini file's word is heard when nodes are being asked already; nothing is copied all the same.
-    assert logins(site) == before
     (site.project / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
     done = site.run("run", nodes=site.nodes[:1], timeout=DEADLINE)
     assert done.returncode == 0 and "PROCESSES" not in done.stderr and "test_two" in done.stdout, done

@@ -75,7 +75,7 @@ def facts_parse(tmp_path_factory):
         return built
     program = tmp_path_factory.mktemp("build") / "facts_parse"
     subprocess.run(
-        [*shlex.split(os.environ.get("CC", "cc")), "-D_GNU_SOURCE", "-o", program, HERE / "facts_parse.c",
+        [*shlex.split(os.environ.get("CC", "cc")), "-D_GNU_SOURCE", f"-I{SOURCE}/src", "-o", program, HERE / "facts_parse.c",
          SOURCE / "src/nodes/facts.c", SOURCE / "src/base/error.c", "-ljansson"],
         check=True,
     )  # fmt: skip
