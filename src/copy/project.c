@@ -436,9 +436,7 @@ static int find_pythons(struct project *project, const char *const *typed, struc
 {
     static const char *const by_default[] = {"python3", NULL};
     const char *const *names = typed && typed[0] ? typed : by_default;
-    size_t count = 0;
-    while (names[count])
-        count++;
+    size_t count = strings_count((char *const *)names);
     project->remote_pythons = calloc(count + 1, sizeof(char *));
     project->probe_pythons = calloc(count + 1, sizeof(char *));
     project->local_pythons = calloc(count + 1, sizeof(char *));

@@ -119,9 +119,7 @@ static bool is_of_the_system(int error)
 
 int rsync_places_find(struct rsync_places *places, const struct sync_params *params, struct error *err)
 {
-    size_t n = 0;
-    while (params->dirs && params->dirs[n])
-        n++;
+    size_t n = strings_count((char *const *)params->dirs);
     *places = (struct rsync_places){.whole = n == 0, .dirs = calloc(n + 3, sizeof *places->dirs)};
     if (!places->dirs)
         return error_errno(err, "rsync");

@@ -135,14 +135,6 @@ out:
     return result;
 }
 
-static size_t count_words(char *const *strings)
-{
-    size_t n = 0;
-    while (strings[n])
-        n++;
-    return n;
-}
-
 /* An array of borrowed strings; NULL without memory.  *dist is owned by the caller too. */
 static const char **command_line(const struct engine_params *params, char **dist)
 {
@@ -151,7 +143,7 @@ static const char **command_line(const struct engine_params *params, char **dist
         *dist = NULL;
         return NULL;
     }
-    const char **argv = calloc(6 + 2 * count_words(params->tx) + count_words(params->args), sizeof *argv);
+    const char **argv = calloc(6 + 2 * strings_count(params->tx) + strings_count(params->args), sizeof *argv);
     if (!argv)
         return NULL;
     size_t n = 0;

@@ -107,9 +107,7 @@ static int start_pytest(struct settings_query *q, const struct settings_params *
     char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, *dist = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
-    size_t count = 0;
-    while (params->args[count])
-        count++;
+    size_t count = strings_count(params->args);
     argv = calloc(count + 6, sizeof *argv);
     plugins = assign_words("_CLOUDPLAN_SHIP_PLUGINS", params->ship_plugins, ' ');
     tx = assign_words("_CLOUDPLAN_TX", params->tx, '\x1f');

@@ -96,14 +96,6 @@ static int check_path(const char *what, const char *value, struct error *err)
     return 0;
 }
 
-static size_t count_of(const char *const *strings)
-{
-    size_t n = 0;
-    while (strings && strings[n])
-        n++;
-    return n;
-}
-
 static int check_params(const struct xspec_params *params, struct error *err)
 {
     if (check_value("the directory on the nodes", params->chdir, err) < 0)
@@ -118,7 +110,7 @@ static int check_params(const struct xspec_params *params, struct error *err)
  * is to work: a job's directory at a CI server has blanks in its name, and that is no matter to the nodes. */
 static int check_local(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
-    size_t needed = params->each ? count_of(params->pythons) : 1, given = count_of(params->local_pythons);
+    size_t needed = params->each ? strings_count((char *const *)params->pythons) : 1, given = strings_count((char *const *)params->local_pythons);
     bool used = false;
     for (size_t i = 0; i < list->count; i++)
         used = used || (list->nodes[i].local && xspec_in_use(&list->nodes[i]));
@@ -258,7 +250,7 @@ static int add_xspecs(char ***end, char *const **id, const struct node *node, si
 
 char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
-    size_t each = params->each ? count_of(params->pythons) : 0;
+    size_t each = params->each ? strings_count((char *const *)params->pythons) : 0;
     uint64_t total = 0;
     for (size_t i = 0; i < list->count; i++)
         if (xspec_in_use(&list->nodes[i]))

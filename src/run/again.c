@@ -14,7 +14,6 @@
 #define PYTEST_USAGE 4
 #define PYTEST_NO_TESTS 5
 
-
 int stage_watch(struct run *run, struct error *err)
 {
     if (!run->options.watch)

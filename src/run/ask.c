@@ -4,7 +4,6 @@
 #include "probe/probe.h"
 #include "run/settle.h"
 
-
 /* What --dist=each runs here: what was named, or else the engine's own. */
 static const char *const *local_pythons(const struct run *run)
 {

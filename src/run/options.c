@@ -70,9 +70,7 @@ static int add_string(struct options *options, const struct row *row, const char
     if (!*value)
         return needs_value(row, err);
     const char ***list = member(options, row);
-    size_t n = 0;
-    while ((*list)[n])
-        n++;
+    size_t n = strings_count((char *const *)*list);
     const char **grown = realloc(*list, (n + 2) * sizeof *grown);
     if (!grown)
         return error_errno(err, row->name);
@@ -209,21 +207,22 @@ static int set_dist(struct options *options, const struct row *row, const char *
 /* More local workers than this are a slip of the finger. */
 #define NUMPROCESSES_MAX 10000
 
-/* A shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell. */
-static int set_row(struct options *options, const struct row *row, const char *value, struct error *err)
+/* The value as it is set: a shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell.  NULL and *err without memory. */
+static const char *expand_value(struct options *options, const struct row *row, const char *value, struct error *err)
 {
     if (!row->path || *value != '~')
-        return row->set(options, row, value, err);
-    size_t n = 0;
-    while (options->expanded && options->expanded[n])
-        n++;
-    char **grown = realloc(options->expanded, (n + 2) * sizeof *grown);
-    if (!grown)
-        return error_errno(err, row->name);
-    options->expanded = grown;
-    grown[n] = path_expand(value);
-    grown[n + 1] = NULL;
-    return grown[n] ? row->set(options, row, grown[n], err) : error_errno(err, row->name);
+        return value;
+    if (strings_take(&options->expanded, path_expand(value))) {
+        error_errno(err, row->name);
+        return NULL;
+    }
+    return options->expanded[strings_count(options->expanded) - 1];
+}
+
+static int set_row(struct options *options, const struct row *row, const char *value, struct error *err)
+{
+    const char *expanded = expand_value(options, row, value, err);
+    return row->path && !expanded ? -1 : row->set(options, row, expanded, err);
 }
 
 struct options_value {
@@ -435,12 +434,10 @@ int options_apply(struct options *options, const char *name, const char *value, 
     else if (!value != !row->arg)
         error_set(&why, STATUS_USAGE, row->arg ? "--%s: needs a value" : "--%s: takes no value", name);
     else if (adds_up(row) || !was_typed(options, row)) {
-        size_t expanded = strings_count(options->expanded), sources = options->source_count;
-        if (set_row(options, row, value, &why) == 0) {
-            /* As errors know it: what "~" stands for. */
-            const char *known = strings_count(options->expanded) > expanded ? options->expanded[expanded] : value;
+        const char *known = expand_value(options, row, value, &why); /* as errors know it */
+        size_t sources = options->source_count;
+        if (!why.status && row->set(options, row, known, &why) == 0)
             add_value(options, row, known, origin, &why);
-        }
         if (options->source_count > sources)
             options->sources[sources].origin = origin;
     }
@@ -452,9 +449,7 @@ int options_apply(struct options *options, const char *name, const char *value, 
 
 int options_check(const struct options *options, const char *dist, struct error *err)
 {
-    size_t pythons = 0;
-    while (options->pythons[pythons])
-        pythons++;
+    size_t pythons = strings_count((char *const *)options->pythons);
     bool each = dist && !strcmp(dist, "each");
     if (pythons > 1 && !each)
         return error_value(err, "cloud-python", options->pythons[1],

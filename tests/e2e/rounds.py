@@ -254,13 +254,16 @@ class Round:
                 if event.delay:
                     return
         # A run's own process that has not yet become cloudplan cannot be asked for anything.
-        own = {run.process.pid for run in self.runs}
-        chosen = [process for process in found if process.kind == kind and not (process.kind == "here other" and process.pid in own)]
+        chosen = [process for process in found if process.kind == kind and not (kind == "here other" and process.pid in self.own())]
         if chosen:
             self.hit(event, chosen[int(event.pick * len(chosen))])
 
+    def own(self):
+        """The runs' own processes."""
+        return {run.process.pid for run in self.runs}
+
     def hit(self, event, process):
-        own = process.kind == "here cloudplan" and process.pid in {run.process.pid for run in self.runs}
+        own = process.kind == "here cloudplan" and process.pid in self.own()
         # A child has cloudplan's command line until it has become what it is to be.
         kind = "here other" if process.kind == "here cloudplan" and not own else process.kind
         event.name = event.to_cloudplan if own else event.name
