@@ -535,19 +535,6 @@ static void test_agent(void **state)
 
 /* --- GNU parallel, rsync --- */
 
-static const char fake_parallel[] = "#!/bin/sh\n"
-                                    "while [ $# -gt 0 ]; do\n"
-                                    "    case $1 in -a) list=$2 ;; --joblog) log=$2 ;; esac\n"
-                                    "    shift\n"
-                                    "done\n"
-                                    "echo Seq >\"$log\"\n"
-                                    "n=0\n"
-                                    "tr '\\0' '\\n' <\"$list\" | while read -r command; do\n"
-                                    "    n=$((n + 1))\n"
-                                    "    sh -c \"$command\"\n"
-                                    "    printf '%d\\t:\\t0\\t0\\t0\\t0\\t%d\\t0\\tx\\n' \"$n\" \"$?\" >>\"$log\"\n"
-                                    "done\n";
-
 static int in_parallel(void *arg, struct error *err)
 {
     (void)arg;
@@ -649,9 +636,8 @@ static int set_up(void **state)
         return -1;
     setenv("TMPDIR", bases, 1);
     unsetenv("XDG_RUNTIME_DIR");
-    char env[4096];
-    snprintf(env, sizeof env, "%s/bin:%s", base, getenv("PATH"));
-    return setenv("PATH", env, 1);
+    put_first_in_path(path_in(base, "bin"));
+    return 0;
 }
 
 static int tear_down(void **state)

@@ -21,21 +21,6 @@
 static char base[] = "/tmp/sync.XXXXXX";
 static char rundir[64], root[64];
 
-static const char parallel[] = "#!/bin/sh\n"
-                               "broken=${0%/*}/../broken\n"
-                               "[ ! -e \"$broken\" ] || { [ -s \"$broken\" ] || echo 'no perl' >&2; exit 255; }\n"
-                               "while [ $# -gt 0 ]; do\n"
-                               "    case $1 in -a) list=$2 ;; --joblog) log=$2 ;; esac\n"
-                               "    shift\n"
-                               "done\n"
-                               "echo Seq >\"$log\"\n"
-                               "n=0\n"
-                               "tr '\\0' '\\n' <\"$list\" | while read -r command; do\n"
-                               "    n=$((n + 1))\n"
-                               "    sh -c \"$command\"\n"
-                               "    printf '%d\\t:\\t0\\t0\\t0\\t0\\t%d\\t0\\tx\\n' \"$n\" \"$?\" >>\"$log\"\n"
-                               "done\n";
-
 /* The first run's status, and that of all others; a run for each node and round in "ran". */
 static const char rsync[] = "#!/bin/sh\n"
                             "cd \"${0%/*}/..\"\n"
@@ -55,17 +40,13 @@ static int make_base(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    char *env;
     if (!mkdtemp(base) || child_init(&err) || mkdir(path_in(base, "bin"), 0700) || mkdir(path_in(base, "run"), 0700) || mkdir(path_in(base, "root"), 0700))
         return -1;
     snprintf(rundir, sizeof rundir, "%s/run", base);
     snprintf(root, sizeof root, "%s/root", base);
-    put_file(path_in(base, "bin/parallel"), parallel, 0700);
+    put_file(path_in(base, "bin/parallel"), fake_parallel, 0700);
     put_file(path_in(base, "bin/rsync"), rsync, 0700);
-    if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
-        return -1;
-    setenv("PATH", env, 1);
-    free(env);
+    put_first_in_path(path_in(base, "bin"));
     return 0;
 }
 

@@ -62,15 +62,11 @@ static int make_base(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    char *env;
     if (!mkdtemp(base) || child_init(&err))
         return -1;
     put("bin", "ssh", ssh, 0700);
     put("run", "x", "", 0600);
-    if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
-        return -1;
-    setenv("PATH", env, 1);
-    free(env);
+    put_first_in_path(path_in(base, "bin"));
     return 0;
 }
 

@@ -81,15 +81,11 @@ static int make_base(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    char *env;
     if (!mkdtemp(base) || child_init(&err) || mkdir(path("bin", ""), 0700) || mkdir(path("run", ""), 0700))
         return -1;
     put_file(path("bin", "ssh"), ssh, 0700);
-    if (asprintf(&env, "%s/bin:%s", base, getenv("PATH")) < 0)
-        return -1;
-    setenv("PATH", env, 1);
+    put_first_in_path(path_in(base, "bin"));
     unsetenv("SSH_CONNECTION"); /* guards would end what belongs to that one */
-    free(env);
     return 0;
 }
 
