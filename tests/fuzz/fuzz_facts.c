@@ -83,7 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(f.mem_total >= 1 && f.mem_total <= INT64_MAX);
     require(f.disk_free <= INT64_MAX || f.disk_free == UINT64_MAX);
     require(f.load1 == -1 || (f.load1 >= 0 && f.load1 < 1e19));
-    require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_FOREIGN);
+    require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_UNMARKED || f.target == TARGET_HOMELESS ||
+            f.target == TARGET_NOWHERE || f.target == TARGET_FOREIGN);
     require(f.os[0] != '\0');
     require(f.python_count <= FACTS_PYTHONS_MAX && f.missing_python < FACTS_PYTHONS_MAX);
     for (uint32_t i = 0; i < FACTS_PYTHONS_MAX; i++) {
