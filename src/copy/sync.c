@@ -30,8 +30,8 @@
 #define TAIL_BYTES 4096   /* of an output: its end is what counts */
 #define WORDS_BYTES (64 * 1024)
 #define EXIT_TIMEOUT_MS 2000 /* of an ssh that tells a master to end */
-#define LOOK_TIMEOUT_MS 10000 /* of an ssh that looks at what is there of a file */
-#define LOOK_BYTES 200
+#define LOOK_TIMEOUT_MS 30000 /* of an ssh that looks at what is there: a copy may have a million files */
+#define LOOK_BYTES 40         /* of what it says */
 
 struct job {
     struct node *node;
@@ -40,8 +40,7 @@ struct job {
     uint64_t total;     /* estimated */
     int status;         /* -1: not ended */
     unsigned idle;      /* tries in a row that have brought nothing */
-    uint64_t entries;   /* of rsync's list, that were dealt with by the try that came furthest */
-    char partial[LOOK_BYTES]; /* what was there of a file after the last try, as ls tells it */
+    char there[LOOK_BYTES]; /* a checksum of the list of what was there after the last try that could be looked at */
 };
 
 struct sync {
@@ -190,20 +189,11 @@ static void fail_node(struct job *job, const char *doing)
                  strstr(words, strerror(EFBIG)) ? "; raise ulimit -f, the limit of a file's size, there" : "");
 }
 
-/* Whether more files are there than after all tries before. */
-static bool more_files(const struct sync *s, struct job *job)
-{
-    size_t len = 0;
-    uint64_t entries = 0;
-    char *out = s->mode == RSYNC_COPY ? rundir_tail(job->out, WORDS_BYTES, &len) : NULL;
-    bool more = out && rsync_checked(out, len, &entries) && entries > job->entries;
-    free(out);
-    job->entries = more ? entries : job->entries;
-    return more;
-}
-
-/* Looks, over the new connection, whether the file that was cut is longer than before: the sender here knows only what it has sent. */
-static void look_at_partial(const struct sync *s, struct job *job)
+/* Looks, over the new connection, whether the last try has brought anything.  The sender cannot tell: it knows what it has sent, and
+ * megabytes of that may have been lost on the way.  A file that has come is another inode than the one before; one that was cut
+ * has another size.  The names that rsync gives to a file that it is receiving, .NAME.XXXXXX, are left out, and the
+ * guard's mark, which each connection writes. */
+static void look_at_copy(const struct sync *s, struct job *job)
 {
     char port[SSH_TARGET_PORT], command[2 * PATH_MAX], *out = NULL, *words = NULL;
     const char *argv[20] = {"ssh", "-F", masters_ssh_config(s->masters)};
@@ -212,25 +202,19 @@ static void look_at_partial(const struct sync *s, struct job *job)
     char *place = node_place(job->node, s->params->chdir, s->params->chdir);
     if (!place || s->mode != RSYNC_COPY)
         goto out;
-    snprintf(command, sizeof command, "ls -ln '%s/" RSYNC_PARTIAL "'", place);
+    snprintf(command, sizeof command, "find '%s' ! -type d ! -name '.*.\?\?\?\?\?\?' ! -name .cloudplan -exec ls -lin {} + | cksum", place);
     n += ssh_target(job->node, argv + n, port);
     argv[n++] = command;
     argv[n] = NULL;
-    if (child_capture(argv, NULL, LOOK_TIMEOUT_MS, LOOK_BYTES - 1, &out, &words, &status, NULL) == 0 && status == 0 &&
-        strcmp(out, job->partial)) {
-        snprintf(job->partial, sizeof job->partial, "%s", out);
+    if (child_capture(argv, NULL, LOOK_TIMEOUT_MS, LOOK_BYTES - 1, &out, &words, &status, NULL) || status || !strcmp(out, job->there))
+        goto out;
+    if (*job->there)
         job->idle = 0;
-    }
+    snprintf(job->there, sizeof job->there, "%s", out);
 out:
     free(out);
     free(words);
     free(place);
-}
-
-static bool worth_another(const struct sync *s, struct job *job)
-{
-    job->idle = more_files(s, job) ? 0 : job->idle + 1;
-    return job->idle < TRIES && clock_ms() - s->started < AGAIN_MS;
 }
 
 /* How each job of the round ended; returns how many are worth another try. */
@@ -248,7 +232,7 @@ static size_t read_results(struct sync *s)
             continue;
         }
         enum rsync_verdict verdict = status < 0 ? RSYNC_FAILED : rsync_verdict(status);
-        if (verdict == RSYNC_RETRY && worth_another(s, job)) {
+        if (verdict == RSYNC_RETRY && ++job->idle < TRIES && clock_ms() - s->started < AGAIN_MS) {
             again++;
             continue;
         }
@@ -274,7 +258,7 @@ static int run_rounds(struct sync *s, struct error *err)
             if (s->jobs[i].status == -1 && s->jobs[i].node->state != NODE_READY)
                 s->jobs[i].status = 255;
             if (s->jobs[i].status == -1)
-                look_at_partial(s, &s->jobs[i]);
+                look_at_copy(s, &s->jobs[i]);
             left += s->jobs[i].status == -1;
         }
         if (left == 0)

@@ -51,21 +51,6 @@ bool rsync_progress(const char *text, size_t len, uint64_t *bytes, unsigned *per
     return false;
 }
 
-bool rsync_checked(const char *text, size_t len, uint64_t *entries)
-{
-    static const char key[] = "to-chk=";
-    bool found = false;
-    for (const char *p = text, *end = text + len; (p = memmem(p, (size_t)(end - p), key, sizeof key - 1));) {
-        uint64_t left, all;
-        p += sizeof key - 1;
-        if (!pass_number(&p, end, &left) || p == end || *p++ != '/' || !pass_number(&p, end, &all) || p == end || *p != ')' || left > all)
-            continue;
-        *entries = all - left;
-        found = true;
-    }
-    return found;
-}
-
 /* The nth (0...) tab-separated field of a line as a number. */
 static bool field(const char *line, const char *end, unsigned nth, uint64_t *value)
 {

@@ -14,10 +14,6 @@
  * records separated by carriage returns or newlines (rsync(1), --info=progress2 --no-human-readable). */
 bool rsync_progress(const char *text, size_t len, uint64_t *bytes, unsigned *percent);
 
-/* How many entries of its list rsync had dealt with at the last record that tells: "to-chk=LEFT/ALL" in the parentheses.  False
- * where none does. */
-bool rsync_checked(const char *text, size_t len, uint64_t *entries);
-
 /* The exit statuses of jobs 1 to count in a joblog: status[seq - 1], -1 where the job is not there; the
  * last line for a number counts.  Format: a header line, then tab-separated Seq Host Starttime
  * JobRuntime Send Receive Exitval Signal Command (parallel(1), --joblog).  A job that a signal killed has 128 + signal. */

@@ -77,9 +77,10 @@ def test_each_try_brings_more(cut_site):
     site, make = cut_site
     cutting = make(EACH)
     site.write({"test_a.py": "def test_a(): pass\n"})
-    (site.project / "large").write_bytes(os.urandom(1_000_000))
+    (site.project / "large").write_bytes(os.urandom(600_000))
+    # Each try brings some of these, which its sender does not know: it has sent more than has come.
     (site.project / "many").mkdir()
-    for number in range(50):
+    for number in range(120):
         (site.project / f"many/{number}").write_bytes(os.urandom(7_000))
     copy = site.nodes[0].home / COPY
     # What an earlier run has left of a file that is no longer there goes, too.

@@ -298,35 +298,10 @@ static void test_verdict(void **state)
     }
 }
 
-static void test_checked(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        bool found;
-        uint64_t entries;
-    } cases[] = {
-        {"", false, 0},
-        {"  32768   1%    0.00kB/s    0:00:00  ", false, 0},
-        {"\r 700 0% 0.00kB/s 0:00:00 (xfr#1, to-chk=9/10)\n", true, 1},
-        {"(xfr#1, to-chk=9/10)\r(xfr#5, to-chk=0/10)\r 32768 1% 0.00kB/s 0:00:00", true, 10},
-        {"(xfr#1, to-chk=9/10)\r(xfr#5, to-chk=", true, 1},
-        {"(xfr#5, to-chk=7/1", false, 0},
-        {"to-chk=11/10)", false, 0},
-        {"to-chk=x/10)", false, 0},
-        {"to-chk=99999999999999999999/10)", false, 0},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        uint64_t entries = 0;
-        assert_int_equal(rsync_checked(cases[i].text, strlen(cases[i].text), &entries), cases[i].found);
-        assert_int_equal(entries, cases[i].entries);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_checked), cmocka_unit_test(test_total_size),
+        cmocka_unit_test(test_total_size),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_joblog),
         cmocka_unit_test(test_words),
