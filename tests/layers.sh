@@ -1,7 +1,7 @@
 #!/bin/sh
 # The layers of src/ (HACKING.md): a folder uses itself and those before it in $order, and no two modules use each other, be it
 # by way of others.  Both what is included and what is linked (nm) is looked at.  Also: each name of a function is there once,
-# static ones included; includes are written "folder/file.h".
+# static ones included; includes are written "folder/file.h"; an engine's names are in its own folder alone.
 #
 # SRCDIR: the source tree; the current directory: the build, whose objects are below src/.
 # shellcheck disable=SC2016 # awk's dollars
@@ -12,12 +12,12 @@ uses=$(mktemp)
 trap 'rm -f "$uses"' EXIT
 
 # FROM TO WHY, of modules: folder/name.
-(cd "$srcdir/src" && grep -n '^#include "' ./*/*.[ch]) | sed 's|^\./||' | awk -F: '{
+(cd "$srcdir/src" && find . -name '*.[ch]' -exec grep -n '^#include "' {} +) | sed 's|^\./||' | awk -F: '{
     from = $1; sub(/\.[ch]$/, "", from)
     to = $3; sub(/^#include "/, "", to); sub(/\.h".*/, "", to)
     print from, to, "src/" $1 ":" $2 " includes it"
 }' >"$uses"
-for object in src/*/*.o; do
+find src -name '*.o' | while read -r object; do
     case $object in *embedded_files.o) continue ;; esac
     module=${object#src/}
     # An object that is left of a file that has moved.
@@ -80,10 +80,43 @@ awk -v order="$order" '
 result=$?
 
 # A name for one thing.
-twice=$(cd "$srcdir/src" && grep -nE '^static [^=;]*\(' ./*/*.c | sed -E 's|^\./([^:]*):[0-9]+:static [^(]*[ *]([a-z_0-9]+)\(.*|\2 \1|' | sort -u |
+twice=$(cd "$srcdir/src" && find . -name '*.c' -exec grep -nE '^static [^=;]*\(' {} + | sed -E 's|^\./([^:]*):[0-9]+:static [^(]*[ *]([a-z_0-9]+)\(.*|\2 \1|' | sort -u |
     awk '$1 == last { print "two static functions are named " $1 ": in src/" where " and src/" $2 } { last = $1; where = $2 }')
 if [ -n "$twice" ]; then
     echo "$twice" >&2
     result=1
 fi
+
+# What an engine is called, and what it takes, is known in its own folder alone: src/engine/engine.h.  Comments may name one as an
+# example; .pytest_cache is a cache like those of other tools.
+for folder in "$srcdir"/src/engine/*/; do
+    name=$(basename "$folder")
+    options=$(sed -n 's/^    {"\([a-z-]*\)", .*OPTION_ENGINE.*/|--\1/p' "$folder"*.c | tr -d '\n')
+    case $name in
+    pytest) words='pytest|xdist|execnet|xspec' ;;
+    *) words=$name ;;
+    esac
+    found=$(cd "$srcdir/src" && find . -name '*.[ch]' ! -path "./engine/$name/*" ! -path ./engine/engines.c | while read -r file; do
+        sed 's/\.pytest_cache//g' "$file" | awk -v file="src/${file#./}" -v words="$words$options" '
+            {
+                line = $0
+                while (1) {
+                    if (within) {
+                        if (!(end = index(line, "*/"))) { line = ""; break }
+                        line = substr(line, end + 2); within = 0
+                    }
+                    if (!(start = index(line, "/*"))) break
+                    rest = substr(line, start + 2); head = substr(line, 1, start - 1)
+                    if ((end = index(rest, "*/"))) line = head substr(rest, end + 2)
+                    else { line = head; within = 1; break }
+                }
+                if (line ~ words) print file ":" NR ": " $0
+            }'
+    done)
+    if [ -n "$found" ]; then
+        echo "outside of src/engine/$name something is known of this engine:" >&2
+        echo "$found" >&2
+        result=1
+    fi
+done
 exit $result

@@ -6,6 +6,7 @@
 #     CLOUDPLAN_CHDIR    where the copy will be: absolute, or relative to home
 #     CLOUDPLAN_PYTHON   interpreters, names or paths, one a line; or nothing
 #     CLOUDPLAN_MODULES  Python modules that they must find, between blanks; or nothing
+#     CLOUDPLAN_FACTS    a function to be called for the fact "engine": of the engine's snippet, which comes before this text; or nothing
 # and after scripts/node/lease.sh.
 #
 # Everything is in functions and the last line starts them: a script cut short does nothing, and no
@@ -49,6 +50,7 @@
 #   missing=N NAME...    those of CLOUDPLAN_MODULES that the Nth, from the first on, does not find
 #   rsync=X.Y.Z          or openrsync-N, N being the protocol's version (openrsync tells no other),
 #                        or the first line of another rsync's --version as it is
+#   engine=TEXT          the first line of what the engine's own snippet says
 
 nl='
 '
@@ -485,6 +487,7 @@ main() {
     leases
     interpreters
     rsync_version
+    [ -z "$CLOUDPLAN_FACTS" ] || put engine "$("$CLOUDPLAN_FACTS")"
 
     case $HOME in
     /*) home=$HOME ;;

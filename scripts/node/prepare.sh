@@ -6,6 +6,7 @@
 #   CLOUDPLAN_VENV        the virtualenv's copy, relative to CLOUDPLAN_CHDIR; empty: there is none
 #   CLOUDPLAN_VENV_FROM   where the virtualenv is on the controller
 #   CLOUDPLAN_PYTHON      its interpreter: a name in its bin
+#   CLOUDPLAN_PREPARE     a function to be called at last, in the copy: of the engine's snippet, which comes before this text; or empty
 #
 # The guard's guard_place is the copy's physical name, by which it is found.
 #
@@ -317,15 +318,8 @@ prepare_inside() { # DIR
     case $prepare_real/ in "$prepare_top"/*) ;; *) return 1 ;; esac
 }
 
-# Sets prepare_reason where it fails.  Changes the directory; to be called in a subshell.
-prepare_run() { # EGG..., relative to the copy
-    prepare_reason=
-    # What stands in its place now must be what the guard has found there.
-    # shellcheck disable=SC2154 # the guard's
-    if ! cd "$guard_place" || ! prepare_top=$(pwd -P) || [ -L "$guard_place" ] || [ ! -f .cloudplan ]; then
-        prepare_reason="$CLOUDPLAN_CHDIR is no longer there"
-        return 1
-    fi
+# The virtualenv of the copy, where it has one.
+prepare_python() { # EGG..., relative to the copy
     [ -n "$CLOUDPLAN_VENV" ] || return 0
     prepare_venv=./$CLOUDPLAN_VENV
     [ "$CLOUDPLAN_VENV" != . ] || prepare_venv=.
@@ -344,4 +338,21 @@ prepare_run() { # EGG..., relative to the copy
     done
     shift "$prepare_eggs"
     prepare_develop "$@"
+}
+
+# Sets prepare_reason where it fails.  Changes the directory; to be called in a subshell.
+prepare_run() { # EGG..., relative to the copy
+    prepare_reason=
+    # What stands in its place now must be what the guard has found there.
+    # shellcheck disable=SC2154 # the guard's
+    if ! cd "$guard_place" || ! prepare_top=$(pwd -P) || [ -L "$guard_place" ] || [ ! -f .cloudplan ]; then
+        prepare_reason="$CLOUDPLAN_CHDIR is no longer there"
+        return 1
+    fi
+    prepare_python "$@" || return 1
+    # shellcheck disable=SC2154 # the engine's
+    [ -z "$CLOUDPLAN_PREPARE" ] || (cd "$guard_place" && "$CLOUDPLAN_PREPARE") || {
+        prepare_reason="$CLOUDPLAN_CHDIR could not be made ready for use there"
+        return 1
+    }
 }

@@ -77,14 +77,14 @@ static int find_root(struct project *project, struct error *err)
     return 0;
 }
 
-/* pytest_USER_FOLDER */
-static char *default_chdir(const char *root, const struct passwd *user)
+/* PREFIX_USER_FOLDER */
+static char *default_chdir(const char *prefix, const char *root, const struct passwd *user)
 {
     char uid[24];
     snprintf(uid, sizeof uid, "%lu", (unsigned long)geteuid());
     const char *name = user ? user->pw_name : getenv("USER");
     char *chdir;
-    if (asprintf(&chdir, "pytest_%s_%s", name && *name ? name : uid, strrchr(root, '/') + 1) < 0)
+    if (asprintf(&chdir, "%s_%s_%s", prefix, name && *name ? name : uid, strrchr(root, '/') + 1) < 0)
         return NULL;
     for (char *s = chdir; *(s += strspn(s, NAME_CHARS));)
         *s = '_';
@@ -152,12 +152,12 @@ static int typed_chdir(struct project *project, const char *typed, struct error 
     return 0;
 }
 
-static int find_chdir(struct project *project, const char *typed, const struct passwd *user,
+static int find_chdir(struct project *project, const char *prefix, const char *typed, const struct passwd *user,
                       struct error *err)
 {
     if (typed && typed_chdir(project, typed, err))
         return -1;
-    if (!typed && !(project->chdir = default_chdir(project->root, user)))
+    if (!typed && !(project->chdir = default_chdir(prefix, project->root, user)))
         return no_memory(err);
     return check_lengths(project->chdir, err);
 }
@@ -485,12 +485,12 @@ int project_egg(const struct project *project, const char *path, char **relative
     return result;
 }
 
-int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *const *pythons,
+int project_find(struct project *project, const char *prefix, const char *chdir, const char *virtualenv, const char *const *pythons,
                  struct error *err)
 {
     *project = (struct project){0};
     const struct passwd *user = getpwuid(geteuid());
-    if (find_root(project, err) == 0 && find_chdir(project, chdir, user, err) == 0 &&
+    if (find_root(project, err) == 0 && find_chdir(project, prefix, chdir, user, err) == 0 &&
         find_virtualenv(project, virtualenv, err) == 0 && find_pythons(project, pythons, err) == 0)
         return 0;
     /* What else can be wrong once the root is known is the virtualenv. */

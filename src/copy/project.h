@@ -28,11 +28,11 @@ struct project {
     char *engine_pythons[2]; /* local_python as a list of one, borrowed from there */
 };
 
-/* chdir, virtualenv: the options' values or NULL; pythons: NULL-terminated, none stands for python3.  The local user's name
- * goes into the default of chdir (pytest_USER_FOLDER).  0, or -1 and *err: STATUS_USAGE for a chdir of "/", "~", with "..", or with a character
+/* prefix: the engine's; chdir, virtualenv: the options' values or NULL; pythons: NULL-terminated, none stands for python3.  The local user's name
+ * goes into the default of chdir (PREFIX_USER_FOLDER).  0, or -1 and *err: STATUS_USAGE for a chdir of "/", "~", with "..", or with a character
  * outside [A-Za-z0-9._/+@%,:=-] or with "//", for a virtualenv that is none; STATUS_SYSTEM where it cannot be told whether there is
  * one. */
-int project_find(struct project *project, const char *chdir, const char *virtualenv, const char *const *pythons,
+int project_find(struct project *project, const char *prefix, const char *chdir, const char *virtualenv, const char *const *pythons,
                  struct error *err);
 /* Whether path, as typed, is a directory inside the root that pip could install: STATUS_USAGE.  *relative: its place in
  * the root, owned by the caller. */

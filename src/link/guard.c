@@ -37,6 +37,8 @@ char *guard_script(const struct guard_params *params, size_t *len)
         shell_quote(out, params->eggs[i]);
     }
     fputc('\n', out);
+    shell_assign(out, "CLOUDPLAN_PREPARE", params->engine ? "engine_prepare" : "");
+    fputs(params->engine ? params->engine : "", out);
     embedded_write(out, "node/prepare.sh");
     embedded_write(out, "node/lease.sh");
     embedded_write(out, "node/guard.sh");

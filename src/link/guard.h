@@ -37,6 +37,7 @@ struct guard_params {
     const char *root;        /* absolute, here */
     const char *venv;        /* absolute, here; NULL: none */
     const char *venv_remote; /* relative to chdir */
+    const char *engine;      /* the engine's snippet; NULL: none */
     const char *python;      /* a name in the virtualenv's bin */
     const char *const *eggs; /* relative to root, NULL-terminated; NULL: none */
 };

@@ -52,7 +52,7 @@ struct masters_question {
  * ssh's words mean, with the reason "COMMAND failed: ...".  0, or -1 and *err: STATUS_SYSTEM, STATUS_SIGNAL+N. */
 int masters_ask(struct masters *masters, const struct masters_question *question, struct error *err);
 /* Makes what has been copied fit for use where it is, on all ready nodes at once: the virtualenv's scripts, the develop
- * eggs.  To be called after each sync; without virtualenv and eggs it does nothing.  Nodes where it fails become
+ * eggs.  To be called after each sync; without virtualenv, eggs and an engine's snippet it does nothing.  Nodes where it fails become
  * NODE_FAILED, or what ssh's words mean, with a reason.  0, or -1 and *err: STATUS_SYSTEM, STATUS_SIGNAL+N. */
 int masters_prepare(struct masters *masters, int timeout_ms, struct error *err);
 /* Path of the generated ssh_config; borrowed. */

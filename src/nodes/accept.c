@@ -4,6 +4,8 @@
  * once, rather than one more at every try. */
 #include "nodes/accept.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,47 +13,26 @@
 #define LIST_SIZE (ERROR_TEXT_MAX / 2) /* leaves room for the rest of the reason, the remedy at its end above all */
 #define NAME_SHOWN 100                 /* bytes of an interpreter's name beside such a list */
 
-/* Adds a word to a list, as far as there is room. */
-static void add_word(char list[LIST_SIZE], const char *word)
-{
-    size_t used = strlen(list), left = LIST_SIZE - used;
-    if (snprintf(list + used, left, "%s%s", used ? ", " : "", word) >= (int)left)
-        strcpy(list + LIST_SIZE - sizeof "...", "...");
-}
-
 /* The interpreters that the node does not have, in a list; how many were asked for. */
 static size_t missing_pythons(const struct facts *facts, const char *const *pythons, char list[LIST_SIZE])
 {
     size_t i = 0;
     for (*list = '\0'; pythons[i]; i++)
         if (!*facts->pythons[i])
-            add_word(list, pythons[i]);
+            text_list(list, LIST_SIZE, pythons[i]);
     return i;
 }
 
-/* Whether --cloud-ship-pytest brings it along by itself. */
-static bool is_shipped(const char *module)
+/* python: the interpreter that does not find facts.missing; NULL: all find what they must. */
+static void drop_for_engine(struct node *node, const struct requirements *required, const char *python)
 {
-    return !strcmp(module, "pytest") || !strcmp(module, "xdist") || !strcmp(module, "execnet");
-}
-
-static void drop_for_modules(struct node *node, const char *python)
-{
-    char names[sizeof node->facts.missing], list[LIST_SIZE] = "", *rest;
-    bool several = strchr(node->facts.missing, ' '), shipped = true;
-    snprintf(names, sizeof names, "%s", node->facts.missing);
-    for (char *name = strtok_r(names, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
-        shipped = shipped && is_shipped(name);
-        add_word(list, name);
-    }
-    const char *verb = several ? "are" : "is", *object = several ? "them" : "it";
-    if (node->local)
-        node_set(node, NODE_UNFIT, "%s %s missing for %.*s here: install %s, or use a virtualenv in the project", list, verb,
-                 NAME_SHOWN, python, object);
-    else
-        node_set(node, NODE_UNFIT,
-                 "%s %s missing for %.*s on the node: install %s there, use a virtualenv in the project, or %s", list, verb,
-                 NAME_SHOWN, python, object, shipped ? "--cloud-ship-pytest" : "--cloud-ship-pytest with --cloud-ship-plugin");
+    char reason[sizeof node->facts.missing + ERROR_TEXT_MAX] = "";
+    if (required->lacks)
+        required->lacks(&node->facts, python, node->local, reason, sizeof reason);
+    else if (python)
+        snprintf(reason, sizeof reason, "%s is missing for %.*s", node->facts.missing, NAME_SHOWN, python);
+    if (*reason)
+        node_set(node, NODE_UNFIT, "%s", reason);
 }
 
 /* Below 3.0 it lacks options that ours needs there.  macOS's openrsync is left to the sync, whose words say what it lacks. */
@@ -109,6 +90,7 @@ void accept_facts(struct node *node, const struct requirements *required)
         return;
     else if (!node->local && drop_for_target(node, required))
         return;
-    else if (modules_count && *facts->missing && facts->missing_python < pythons)
-        drop_for_modules(node, names[facts->missing_python]);
+    else
+        drop_for_engine(node, required,
+                        modules_count && *facts->missing && facts->missing_python < pythons ? names[facts->missing_python] : NULL);
 }

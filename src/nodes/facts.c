@@ -60,6 +60,7 @@ static const struct key {
     {"interpreter", KIND_PYTHON, false, 0, 0},
     {"missing", KIND_MISSING, false, 0, 0},
     {"rsync", KIND_TEXT, false, MEMBER(rsync)},
+    {"engine", KIND_TEXT, false, MEMBER(engine)},
 #undef MEMBER
 };
 

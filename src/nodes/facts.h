@@ -79,6 +79,7 @@ struct facts {
     char missing[256];       /* modules that a python does not find, a blank between; "" where none is known to be */
     uint32_t missing_python; /* which python that is, from 0: the first one that misses any */
     char rsync[64];          /* version, "" where missing */
+    char engine[256];        /* what the engine's own snippet has said; "" where it has none */
 };
 
 /* Parses len bytes of answer (it need not end in a NUL).  0, or -1 and *err: STATUS_DATA with a text such

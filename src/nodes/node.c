@@ -329,7 +329,7 @@ static const char *wrong_dir(const char *dir, char *c)
     for (const char *s = dir; *s; s++)
         if ((unsigned char)*s < 0x80 && !strchr(DIR_CHARS, *s)) {
             *c = *s;
-            return "has a character that not every shell, rsync and execnet would leave alone";
+            return "has a character that not every program on the way would leave alone";
         }
     size_t len = strlen(dir);
     if (strstr(dir, "//") || strstr(dir, "/./") || strstr(dir, "/../") || dir[len - 1] == '/' || !strcmp(dir + len - 2, "/.") ||
@@ -411,6 +411,11 @@ size_t node_list_ready(const struct node_list *list)
     for (size_t i = 0; i < list->count; i++)
         ready += list->nodes[i].state == NODE_READY;
     return ready;
+}
+
+bool node_in_use(const struct node *node)
+{
+    return node->state == NODE_READY && node->processes > 0;
 }
 
 uint64_t node_list_processes(const struct node_list *list)

@@ -129,6 +129,9 @@ size_t node_list_ready(const struct node_list *list);
 /* Sets *err to STATUS_UNAVAILABLE with the first node's reason: no node is of use.  Returns -1. */
 int node_list_unusable(const struct node_list *list, struct error *err);
 
+/* Whether the node gets any process. */
+bool node_in_use(const struct node *node);
+
 /* Sum of processes of the ready nodes. */
 uint64_t node_list_processes(const struct node_list *list);
 

@@ -1,8 +1,7 @@
 /* Worst cases rather than usual ones: what is left over is the tests' own.
  *
  * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the client's
- * socket).  In the engine: three pipes for each worker, and five more while it is being started, which happens
- * to so many at once as pytest_cloudplan/gateways.py says.  This machine's own workers have a master no more than a
+ * socket).  In the engine: what it says itself.  This machine's own workers have a master no more than a
  * node here; they cost what others cost in the engine.
  */
 #include "plan/descriptors.h"
@@ -15,10 +14,6 @@ enum {
     HERE_NODE = 3,
     MASTER = 12, /* standard streams, the connection, its own session, the control socket */
     MASTER_WORKER = 4,
-    ENGINE = 16, /* Python, pytest's capture and reports */
-    ENGINE_WORKER = 3,
-    ENGINE_START = 5,
-    ENGINE_STARTS = 32,
 };
 
 static uint64_t raised_from; /* 0: not raised yet */
@@ -45,13 +40,13 @@ uint64_t descriptors_limit(void)
 /* How many things of so many descriptors each fit beside a base. */
 static uint64_t fit(uint64_t limit, uint64_t base, uint64_t each)
 {
-    return limit > base ? (limit - base) / each : 0;
+    return limit <= base ? 0 : each ? (limit - base) / each : UINT64_MAX;
 }
 
-static uint64_t engine_workers(uint64_t limit)
+static uint64_t engine_workers(uint64_t limit, const struct descriptors_cost *cost)
 {
-    uint64_t starting = fit(limit, ENGINE, ENGINE_WORKER + ENGINE_START);
-    return starting < ENGINE_STARTS ? starting : fit(limit, ENGINE + ENGINE_START * ENGINE_STARTS, ENGINE_WORKER);
+    uint64_t starting = fit(limit, cost->base, cost->worker + cost->start);
+    return starting < cost->starts ? starting : fit(limit, cost->base + cost->start * cost->starts, cost->worker);
 }
 
 static bool counts(const struct node *node)
@@ -116,10 +111,10 @@ static void share_out(struct node_list *list, uint64_t workers, uint64_t limit)
     }
 }
 
-int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, struct error *err)
+int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, const struct descriptors_cost *engine, struct error *err)
 {
     uint64_t nodes = fit(limit, HERE, HERE_NODE), in_master = fit(limit, MASTER, MASTER_WORKER);
-    uint64_t workers = engine_workers(limit), served = 0, given = 0;
+    uint64_t workers = engine_workers(limit, engine), served = 0, given = 0;
     for (size_t i = 0; i < list->count; i++) {
         struct node *node = &list->nodes[i];
         if (!counts(node))

@@ -18,9 +18,17 @@ uint64_t descriptors_limit(void);
 /* The soft limit that cloudplan was started with, where descriptors_limit() has raised it; else 0.  Tests get it back. */
 uint64_t descriptors_given(void);
 
+/* What an engine costs on this machine.  Worst cases rather than usual ones: what is left over is the tests' own. */
+struct descriptors_cost {
+    unsigned base;   /* whatever it does */
+    unsigned worker; /* for each process on a node */
+    unsigned start;  /* more, for each one that is being started */
+    unsigned starts; /* so many are at once, at most */
+};
+
 /* Takes processes off ready nodes, as evenly as can be (limited_by becomes TERM_FILES), and nodes out (NODE_UNFIT, the
- * later ones first), until all fit into the limit.  each: a node has exactly so many processes or is out; 0: any number.
+ * later ones first), until all fit into the limit.  each: a node has exactly so many processes or is out; 0: any number.  engine: what each process costs.
  * Call after plan_make().  0, or -1 and *err: STATUS_UNAVAILABLE where no node is left. */
-int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, struct error *err);
+int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, const struct descriptors_cost *engine, struct error *err);
 
 #endif

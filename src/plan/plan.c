@@ -135,7 +135,7 @@ static void plan_each(struct node *node, uint32_t each)
     if (leased)
         lease_text(text, &node->facts);
     node_set(node, NODE_UNFIT,
-             "room for %u of the %u processes that --dist=each needs (one for each --cloud-python), limited by %s%s%s",
+             "room for %u of the %u processes that one for each --cloud-python takes, limited by %s%s%s",
              node->processes, each, plan_term_name(node->limited_by), leased ? ": " : "", text);
 }
 
@@ -213,7 +213,7 @@ static void drop_for_machine(struct node *node, struct node *const *nodes, size_
         snprintf(beside, sizeof beside, " beside the leased %s", lease);
     }
     if (policy->each)
-        snprintf(left, sizeof left, "%llu left of the %u that --dist=each needs (one for each --cloud-python)",
+        snprintf(left, sizeof left, "%llu left of the %u that one for each --cloud-python takes",
                  (unsigned long long)(room % policy->each), policy->each);
     node->limited_by = leased ? TERM_LEASE : TERM_MACHINE;
     node_set(node, NODE_UNFIT,

@@ -61,6 +61,8 @@ static char *make_facts_script(const struct probe_params *params, const char *co
         shell_quote(out, "\n");
     }
     fputc('\n', out);
+    shell_assign(out, "CLOUDPLAN_FACTS", params->required.facts ? "engine_facts" : "");
+    fputs(params->required.facts ? params->required.facts : "", out);
     embedded_write(out, "node/lease.sh");
     embedded_write(out, "node/facts.sh");
     if (fclose(out)) {

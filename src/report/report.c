@@ -4,7 +4,7 @@
  * ends, and at most every 10 seconds in between, so that a log stays short and still shows life.
  */
 #include "report/report.h"
-#include "engine/xspec.h"
+#include "engine/sshlogin.h"
 
 #include "base/child.h"
 #include "ssh/sshconf.h"
@@ -24,6 +24,7 @@ struct report {
     bool quiet, terminal, colour;
     bool verbose;
     enum format format;
+    const char *word_option;
     bool line_open; /* a progress line stands on the terminal */
     long long last;
     struct sync_progress copied; /* as last reported */
@@ -40,6 +41,7 @@ struct report *report_create(const struct report_params *params)
     report->quiet = params->quiet;
     report->verbose = params->verbose;
     report->format = params->format;
+    report->word_option = params->word_option;
     report->terminal = isatty(2) && term && strcmp(term, "dumb");
     report->colour = isatty(1) && term && strcmp(term, "dumb") && !(no_color && *no_color);
     report->last = clock_ms();
@@ -302,12 +304,12 @@ int report_nodes(struct report *report, const struct node_list *list, char *cons
         free(text);
     } else if (report->format == FORMAT_TX) {
         for (size_t i = 0; tx && tx[i]; i++)
-            fprintf(out, "--tx=%s\n", tx[i]);
+            fprintf(out, "%s%s\n", report->word_option ? report->word_option : "", tx[i]);
     } else {
         for (size_t i = 0; logins && logins[i]; i++)
             fprintf(out, "%s\n", logins[i]);
         if (logins && !logins[0])
-            fprintf(out, "%s\n", XSPEC_NO_LOGIN);
+            fprintf(out, "%s\n", SSHLOGIN_NONE);
     }
     if (fflush(out) || ferror(out))
         return error_errno(err, to_stderr ? "standard error" : "standard output");

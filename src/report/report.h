@@ -11,6 +11,7 @@ enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_TX, FORMAT_SSHLOGIN };
 struct report_params {
     enum format format; /* of the result on stdout */
     bool quiet, verbose;
+    const char *word_option; /* what FORMAT_TX prints before each of the engine's words: "--tx="; NULL: nothing */
 };
 
 struct report;

@@ -1,18 +1,7 @@
 /* The watch's loop: a run, a change, the copy of what has changed, a run of what had failed. */
 #include "run/again.h"
 
-#include "base/path.h"
-#include "base/strv.h"
-#include "engine/rerun.h"
 #include "run/run.h"
-
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
-
-/* pytest's exit statuses where a test that was named does not exist. */
-#define PYTEST_USAGE 4
-#define PYTEST_NO_TESTS 5
 
 int stage_watch(struct run *run, struct error *err)
 {
@@ -50,7 +39,7 @@ static int wait_for_change(struct run *run, size_t failed, struct error *err)
     if (result <= 0)
         return result;
     report_note(run->report, "%s has changed", changed);
-    if (watch_begin_run(run->watch, err) || (!run->here && (stage_transfer(run, err) || stage_specify(run, err))))
+    if (watch_begin_run(run->watch, err) || (!run->settled.here && (stage_transfer(run, err) || stage_specify(run, err))))
         return -1;
     report_dropped(run->report, &run->list);
     return 1;
@@ -59,32 +48,30 @@ static int wait_for_change(struct run *run, size_t failed, struct error *err)
 /* What failed is run again after each change; when it passes, or can no longer be run, everything at once. */
 static int run_and_watch(struct run *run, int *status, struct error *err)
 {
-    char **again = NULL;
-    int result;
-    if (!(run->failed = path_join(run->rundir, "failed.json")))
-        return error_errno(err, "watch");
+    const struct engine *engine = run->options.engine;
+    bool failed_only = false, alone;
     for (;;) {
         size_t failed;
-        unlink(run->failed);
-        result = stage_engine_once(run, again ? again : run->settings->args, status, err);
-        if (result || child_signal() || (result = rerun_count(run->failed, &failed, err)))
-            break;
-        bool passes = again && *status == 0, gone = again && (*status == PYTEST_USAGE || *status == PYTEST_NO_TESTS);
-        strings_free(again);
-        again = NULL;
+        if (stage_engine_once(run, failed_only, status, err))
+            return -1;
+        if (child_signal())
+            return 0;
+        if (engine->failed(run->work, &failed, &alone, err))
+            return -1;
+        bool passes = failed_only && *status == 0, gone = failed_only && engine->found_nothing(*status);
+        failed_only = false;
         if (passes || gone) {
             report_note(run->report, "what had failed %s: running everything", passes ? "passes" : "can no longer be run");
             continue;
         }
-        result = wait_for_change(run, failed, err);
-        if (result <= 0 || (result = rerun_args(run->failed, run->settings->options_only, &again, err)))
-            break;
+        int result = wait_for_change(run, failed, err);
+        if (result <= 0)
+            return result;
+        failed_only = alone;
     }
-    strings_free(again);
-    return result;
 }
 
 int stage_engine(struct run *run, int *status, struct error *err)
 {
-    return run->options.watch ? run_and_watch(run, status, err) : stage_engine_once(run, run->settings->args, status, err);
+    return run->options.watch ? run_and_watch(run, status, err) : stage_engine_once(run, false, status, err);
 }

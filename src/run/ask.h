@@ -4,7 +4,7 @@
 
 #include "run/state.h"
 
-/* Asks all nodes; pytest's answer has been taken into account then. */
+/* Asks all nodes; the engine's answer has been taken into account then. */
 int stage_probe(struct run *run, struct error *err);
 
 #endif

@@ -6,7 +6,7 @@
 #include "run/room.h"
 #include "run/run.h"
 #include "run/settle.h"
-#include "engine/xspec.h"
+#include "engine/sshlogin.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 static int stages(struct run *run, int *status, struct error *err)
 {
     enum command command = run->options.command;
-    if (stage_begin(run, err) || stage_nodes(run, err) || (!run->here && stage_probe(run, err)))
+    if (stage_begin(run, err) || stage_nodes(run, err) || (!run->settled.here && stage_probe(run, err)))
         return -1;
-    if (run->here)
+    if (run->settled.here)
         return stage_here(run, err) || stage_watch(run, err) || stage_engine(run, status, err) ? -1 : 0;
     int planned = stage_plan(run, err);
     if (planned == 0 && command >= COMMAND_SYNC)
@@ -35,7 +35,7 @@ static int stages(struct run *run, int *status, struct error *err)
 /* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no node. */
 static void refuse_logins(void)
 {
-    puts(XSPEC_NO_LOGIN);
+    puts(SSHLOGIN_NONE);
     fflush(stdout);
 }
 
@@ -50,12 +50,13 @@ int main(int argc, char **argv)
     struct run run = RUN_INIT;
     struct error err = ERROR_INIT;
     int status = STATUS_OK;
-    bool parsed = child_init(&err) == 0 && options_parse(&run.options, argc, argv, &err) == 0;
-    const struct report_params report = {.format = run.options.format, .quiet = run.options.quiet, .verbose = run.options.verbose};
+    bool parsed = child_init(&err) == 0 && options_parse(&run.options, engines[0], argc, argv, &err) == 0;
+    const struct report_params report = {.format = run.options.format, .quiet = run.options.quiet, .verbose = run.options.verbose,
+                                         .word_option = run.options.engine ? run.options.engine->word_option : NULL};
     if (!parsed) {
         /* said below */
     } else if (run.options.help) {
-        char *help = options_help();
+        char *help = options_help(run.options.engine);
         print(help, &err);
         free(help);
     } else if (run.options.version) {

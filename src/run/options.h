@@ -8,14 +8,17 @@
 #ifndef CLOUDPLAN_OPTIONS_H
 #define CLOUDPLAN_OPTIONS_H
 
-#include "report/report.h"
 #include "base/error.h"
+#include "base/option.h"
+#include "engine/engine.h"
+#include "report/report.h"
 #include "plan/plan.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#define OPTIONS_MAX 64 /* ours and an engine's */
 #define OPTIONS_CIPHER "aes128-gcm@openssh.com" /* --cloud-rsync-cipher's default */
 
 enum command { COMMAND_PROBE, COMMAND_PLAN, COMMAND_SYNC, COMMAND_RUN };
@@ -29,6 +32,9 @@ struct source {
 };
 
 struct options {
+    const struct engine *engine;
+    void *engine_options; /* owned: the struct of the engine's own options */
+
     enum command command;
     enum format format;
     bool quiet;            /* -q: results and errors only */
@@ -54,30 +60,24 @@ struct options {
     const char **rsyncignores; /* --rsyncignore, likewise */
 
     const char **develop_eggs; /* --cloud-develop-egg, likewise, as typed */
-    bool ship_pytest;          /* --cloud-ship-pytest */
-    const char **ship_plugins; /* --cloud-ship-plugin, likewise: distributions */
-
-    const char **tx;   /* --tx, likewise: added to the computed list */
-    const char *dist;  /* --dist; NULL: load, unless the engine's arguments say */
-    uint32_t numprocesses; /* -n NUM: so many local processes beside the planned ones; 0: none */
     bool watch;        /* --watch: run again after every change */
 
     char **engine_args; /* what came after "--": NULL-terminated, points into argv; never NULL */
     char **expanded;    /* options.c's own: paths that began with "~", NULL-terminated; NULL: none */
     struct options_value *values; /* options.c's own: values that have been applied, an owned array */
     size_t value_count;
-    uint64_t typed;     /* options.c's own: which rows of its table the command line has set */
+    bool typed[OPTIONS_MAX]; /* options.c's own: which rows of the tables the command line has set */
 };
 
 
 /* 0, or -1 and *err: STATUS_USAGE, one line that names the word and the remedy.  argv is not changed.
  * options_clear() is needed in both cases. */
-int options_parse(struct options *options, int argc, char **argv, struct error *err);
+int options_parse(struct options *options, const struct engine *engine, int argc, char **argv, struct error *err);
 /* Whether a word of the command line asks for --format=sshlogin: also where options_parse() has found fault with another one. */
 bool options_ask_for_logins(int argc, char *const *argv);
-/* A value from elsewhere, such as pytest's ini file: name without "--", value NULL for a flag, both borrowed for as long as
- * the options live.  What the command line says is kept, but for --rsyncdir, --rsyncignore and --tx, which
- * add up.  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
+/* A value from elsewhere, such as an ini file that the engine reads: name without "--", value NULL for a flag, both borrowed for as long as
+ * the options live.  What the command line says is kept, but for options that
+ * add up (--rsyncdir).  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
  * one, STATUS_SYSTEM without memory. */
 int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err);
 
@@ -85,12 +85,11 @@ int options_apply(struct options *options, const char *name, const char *value, 
  * default, and where the error names none. */
 const char *options_origin(const struct options *options, const struct error *why);
 
-/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  dist: the way that the engine will
- * deal out tests, NULL: its default. */
-int options_check(const struct options *options, const char *dist, struct error *err);
+/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  each: as in struct engine_settled. */
+int options_check(const struct options *options, bool each, struct error *err);
 void options_clear(struct options *options);
 
 /* The text of --help; owned by the caller, NULL without memory. */
-char *options_help(void);
+char *options_help(const struct engine *engine);
 
 #endif

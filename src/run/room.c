@@ -121,9 +121,9 @@ static int plan(struct run *run, struct error *err)
 {
     for (;;) {
         struct error why = ERROR_INIT;
-        if (plan_make(&run->list, &run->options.policy, &why) == 0)
-            return descriptors_fit(&run->list, descriptors_limit(), run->options.policy.each, err) ||
-                   plan_judge(&run->list, &run->options.policy, err) ? -1 : 0;
+        if (plan_make(&run->list, &run->policy, &why) == 0)
+            return descriptors_fit(&run->list, descriptors_limit(), run->policy.each, &run->options.engine->descriptors, err) ||
+                   plan_judge(&run->list, &run->policy, err) ? -1 : 0;
         if (!worth_waiting(run, &why))
             return no_room(run, &why, err);
         if (ask_again(run, &why, err))
@@ -142,7 +142,7 @@ int stage_plan(struct run *run, struct error *err)
 /* Whether anything of this run is to be leased. */
 static bool leases(const struct run *run)
 {
-    return !run->options.policy.no_lease && run->options.command == COMMAND_RUN;
+    return !run->policy.no_lease && run->options.command == COMMAND_RUN;
 }
 
 static int open_masters(struct run *run, struct error *err)
@@ -163,6 +163,7 @@ static int open_masters(struct run *run, struct error *err)
         .venv = project->venv,
         .venv_remote = project->venv_remote,
         .python = project->python_name ? project->python_name : "python3",
+        .engine = run->options.engine->guard,
         .eggs = (const char *const *)run->eggs,
     };
     run->masters = masters_open(&run->list, &params, err);
@@ -187,7 +188,7 @@ static int adopt(struct run *run, struct error *err)
 int stage_lease(struct run *run, struct error *err)
 {
     struct lease_outcome outcome = LEASE_OUTCOME_INIT;
-    const struct policy *policy = &run->options.policy;
+    const struct policy *policy = &run->policy;
     if (!run->masters || !leases(run))
         return 0;
     if (lease_all(run->masters, policy, &outcome, err))
@@ -208,7 +209,7 @@ int stage_open(struct run *run, struct error *err)
         if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || adopt(run, err) ||
             stage_lease(run, err))
             return -1;
-        if (plan_judge(&run->list, &run->options.policy, &why) == 0)
+        if (plan_judge(&run->list, &run->policy, &why) == 0)
             return 0;
         if (!worth_waiting(run, &why))
             return no_room(run, &why, err);

@@ -4,8 +4,7 @@
 
 #include "base/strv.h"
 #include "copy/sync.h"
-#include "engine/engine.h"
-#include "engine/xspec.h"
+#include "engine/sshlogin.h"
 #include "run/room.h"
 
 #include <stdio.h>
@@ -38,9 +37,9 @@ int stage_transfer(struct run *run, struct error *err)
     if ((stage_any_remote(run) && copy(run, err)) || stage_lease(run, err))
         return -1;
     uint64_t left = node_list_processes(&run->list);
-    if (left < run->options.policy.min_processes)
+    if (left < run->policy.min_processes)
         return error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
-                         (unsigned long long)left, run->options.policy.min_processes);
+                         (unsigned long long)left, run->policy.min_processes);
     return 0;
 }
 
@@ -52,10 +51,10 @@ int stage_copy(struct run *run, struct error *err)
 int stage_here(struct run *run, struct error *err)
 {
     if (run->options.source_count)
-        report_note(run->report, "%s: pytest runs on this machine alone, and no node is used", run->here);
+        report_note(run->report, "%s: %s runs on this machine alone, and no node is used", run->settled.here, run->options.engine->name);
     node_list_clear(&run->list);
-    run->tx = calloc(1, sizeof *run->tx);
-    if (!run->tx)
+    run->words = calloc(1, sizeof *run->words);
+    if (!run->words)
         return error_errno(err, "engine");
     return 0;
 }
@@ -65,59 +64,43 @@ int stage_here(struct run *run, struct error *err)
 int stage_specify(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
-    const struct xspec_params params = {
+    const struct engine_nodes nodes = {
+        .list = &run->list,
         .chdir = run->project.chdir,
         .pythons = (const char *const *)run->project.remote_pythons,
-        .local_pythons = o->policy.each && o->pythons[0] ? (const char *const *)run->project.local_pythons
-                         : run->project.venv             ? (const char *const *)run->project.engine_pythons
-                                                         : NULL,
+        .local_pythons = run->settled.each && o->pythons[0] ? (const char *const *)run->project.local_pythons
+                         : run->project.venv                ? (const char *const *)run->project.engine_pythons
+                                                            : NULL,
         .ssh_config = run->masters && o->command == COMMAND_RUN ? masters_ssh_config(run->masters) : NULL,
-        .each = o->policy.each > 0,
     };
-    strings_free(run->tx);
-    run->tx = xspec_tx(&run->list, &params, err);
-    if (!run->tx)
-        return -1;
-    /* What the user asked for beside the plan. */
-    for (size_t i = 0; o->tx[i]; i++)
-        if (strings_add(&run->tx, o->tx[i], err))
-            return -1;
-    char local[32];
-    snprintf(local, sizeof local, "%u*popen", o->numprocesses);
-    return o->numprocesses ? strings_add(&run->tx, local, err) : 0;
+    strings_free(run->words);
+    run->words = NULL;
+    return o->engine->specify(run->work, &nodes, &run->words, err);
 }
 
-/* xspecs are made whatever is shown, since what cannot be one is no plan for a run.  Logins only where they are asked for: GNU
+/* The engine's words are made whatever is shown, since what cannot be one is no plan for a run.  Logins only where they are asked for: GNU
  * parallel takes fewer names than ssh. */
 static int specify_as_asked(struct run *run, bool planned, struct error *err)
 {
     if (run->options.command == COMMAND_RUN || run->options.format != FORMAT_SSHLOGIN)
         return stage_specify(run, err);
-    return planned && !(run->logins = xspec_sshlogin(&run->list, err)) ? -1 : 0;
+    return planned && !(run->logins = sshlogin_list(&run->list, err)) ? -1 : 0;
 }
 
 int stage_report(struct run *run, bool planned, struct error *err)
 {
     int result = specify_as_asked(run, planned, err);
     if (result == 0)
-        result = report_nodes(run->report, &run->list, run->tx, run->logins, run->options.command == COMMAND_RUN, err);
+        result = report_nodes(run->report, &run->list, run->words, run->logins, run->options.command == COMMAND_RUN, err);
     report_dropped(run->report, &run->list);
     return result;
 }
 
 /* --- engine --- */
 
-int stage_engine_once(struct run *run, char *const *args, int *status, struct error *err)
+int stage_engine_once(struct run *run, bool failed_only, int *status, struct error *err)
 {
-    const struct engine_params params = {
-        .rundir = run->rundir,
-        .run_id = run->id,
-        .root = run->project.root,
-        .python = run->project.local_python,
-        .tx = run->tx,
-        .dist = run->options.dist,
-        .args = args,
-        .failed = run->failed,
-    };
-    return engine_pytest.run(&params, status, err);
+    const struct engine_start start = {
+        .rundir = run->rundir, .words = run->words, .watch = run->options.watch, .failed_only = failed_only};
+    return run->options.engine->run(run->work, &start, status, err);
 }

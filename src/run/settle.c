@@ -1,13 +1,12 @@
-/* The beginning: the project, the nodes that are named, and what pytest's configuration makes of the options.
+/* The beginning: the project, the nodes that are named, and what the engine's configuration makes of the options.
  *
- * pytest is asked first and answers some tenths of a second later, so that options are settled whenever the first stage
+ * The engine is asked first and may answer some tenths of a second later, so that options are settled whenever the first stage
  * needs them: that of the nodes where none is named here, else that of the probe. */
 #include "run/settle.h"
 
 #include "ssh/cipher.h"
 #include "engine/engine.h"
 #include "nodes/inventory.h"
-#include "engine/plugin.h"
 #include "copy/rsync_cmd.h"
 #include "base/path.h"
 #include "copy/sync.h"
@@ -28,10 +27,23 @@ static int make_id(struct run *run, struct error *err)
     return 0;
 }
 
+static struct engine_params engine_params(const struct run *run)
+{
+    const struct options *o = &run->options;
+    return (struct engine_params){
+        .runs = o->command == COMMAND_RUN,
+        .root = run->project.root,
+        .run_id = run->id,
+        .python = run->project.local_python,
+        .args = o->engine_args,
+        .options = o->engine_options,
+    };
+}
+
 static int find_project(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
-    return project_find(&run->project, o->chdir, o->virtualenv, o->pythons, err);
+    return project_find(&run->project, o->engine->prefix, o->chdir, o->virtualenv, o->pythons, err);
 }
 
 /* What cannot be copied is known before a node is asked. */
@@ -81,51 +93,26 @@ static int name_nodes(struct run *run, struct error *err)
     return 0;
 }
 
-/* Whether pytest's own arguments say how tests are dealt out: they come last, and win. */
-static bool args_say_dist(char *const *args)
-{
-    for (; *args; args++)
-        if (!strcmp(*args, "-d") || !strcmp(*args, "--dist") || !strncmp(*args, "--dist=", 7))
-            return true;
-    return false;
-}
-
-static int take_settings(struct run *run, struct error *err)
+/* Values out of the engine's own configuration. */
+static int take_answer(struct run *run, struct error *err)
 {
     struct options *o = &run->options;
-    struct error why = ERROR_INIT;
-    const struct settings *s = run->settings = settings_wait(run->query, &why);
-    if (!s && o->command != COMMAND_RUN && why.status == STATUS_TOOL) {
-        report_note(run->report, "ini files are not read: %s", why.text);
-        return 0;
-    }
-    if (!s)
-        return error_set(err, why.status, "%s", why.text);
-    if (o->command == COMMAND_RUN &&
-        engine_pytest.check_versions(run->project.local_python, s->pytest, s->xdist, s->execnet, err))
+    struct engine_answer answer;
+    if (o->engine->answer(run->work, &answer, err))
         return -1;
-    for (size_t i = 0; s->notes && s->notes[i]; i++)
-        report_note(run->report, "%s", s->notes[i]);
-    for (size_t i = 0; i < s->option_count; i++)
-        if (options_apply(o, s->options[i].name, s->options[i].value, s->options[i].origin, err))
+    for (size_t i = 0; answer.notes && answer.notes[i]; i++)
+        report_note(run->report, "%s", answer.notes[i]);
+    for (size_t i = 0; i < answer.value_count; i++)
+        if (options_apply(o, answer.values[i].name, answer.values[i].value, answer.values[i].origin, err))
             return -1;
-    run->dist = s->dist && (!o->dist || args_say_dist(s->args)) ? s->dist : o->dist;
-    run->here = o->command == COMMAND_RUN ? s->here : NULL;
     return 0;
 }
 
-/* The project, seen with the options that have come from its ini files, too. */
+/* The project, seen with the options that have come from ini files, too. */
 static int find_project_again(struct run *run, struct error *err)
 {
-    char *before = strdup(run->project.local_python);
-    if (!before)
-        return error_errno(err, "project");
     project_clear(&run->project);
-    int result = find_project(run, err);
-    if (result == 0 && run->options.command == COMMAND_RUN && strcmp(before, run->project.local_python))
-        result = engine_pytest.check(run->project.local_python, err);
-    free(before);
-    return result;
+    return find_project(run, err);
 }
 
 static int find_eggs(struct run *run, struct error *err)
@@ -152,27 +139,33 @@ static int name_origin(const struct run *run, const struct error *why, struct er
     return error_set(err, why->status, "%s", why->text);
 }
 
+static int settle_engine(struct run *run, struct error *err)
+{
+    const struct options *o = &run->options;
+    const struct engine_demands demands = {
+        .python = run->project.local_python, .own_python = run->project.venv_used, .watch = o->watch};
+    if (o->engine->settle(run->work, &demands, &run->settled, err))
+        return -1;
+    if (run->settled.note)
+        report_note(run->report, "%s", run->settled.note);
+    run->policy = o->policy;
+    while (run->settled.each && run->project.remote_pythons[run->policy.each])
+        run->policy.each++;
+    return 0;
+}
+
 int stage_settle(struct run *run, struct error *err)
 {
     struct options *o = &run->options;
     struct error why = ERROR_INIT;
-    run->settled = true;
-    run->dist = o->dist;
     const char *cipher = o->cipher;
-    if (run->query && take_settings(run, err))
+    run->is_settled = true;
+    if (take_answer(run, err))
         return -1;
-    if ((run->query && find_project_again(run, &why)) || check_cipher(o, cipher, &why) || options_check(o, run->dist, &why) || find_eggs(run, &why) ||
-        check_places(run, &why))
+    if (find_project_again(run, &why) || check_cipher(o, cipher, &why) || settle_engine(run, &why) ||
+        options_check(o, run->settled.each, &why) || find_eggs(run, &why) || check_places(run, &why))
         return name_origin(run, &why, err);
-    if (run->dist && !strcmp(run->dist, "each"))
-        while (run->project.remote_pythons[o->policy.each])
-            o->policy.each++;
-    run->site = run->query && run->settings ? settings_site(run->query) : NULL;
-    if (run->site && run->project.venv_used) {
-        report_note(run->report, "--cloud-ship-pytest is not needed: the virtualenv is copied, with its pytest");
-        run->site = NULL;
-    }
-    return run->site ? check_places(run, err) : 0;
+    return 0;
 }
 
 int stage_begin(struct run *run, struct error *err)
@@ -181,48 +174,22 @@ int stage_begin(struct run *run, struct error *err)
     /* What is wrong here is found out before anything is started. */
     if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) || check_cipher(o, NULL, err))
         return -1;
-    if (o->command != COMMAND_RUN && !settings_mentioned(run->project.root))
-        return stage_settle(run, err);
-    if (stage_rundir(run, err) || plugin_write(run->rundir, err))
+    const struct engine_params params = engine_params(run);
+    bool asks = o->engine->asks(&params);
+    if ((asks && stage_rundir(run, err)) || o->engine->begin(&params, asks ? run->rundir : NULL, &run->work, err))
         return -1;
-    const struct settings_params params = {
-        .python = run->project.local_python,
-        .rundir = run->rundir,
-        .run_id = run->id,
-        .args = o->engine_args,
-        .ship = o->ship_pytest,
-        .ship_plugins = o->ship_plugins,
-        .dist = o->dist,
-        .tx = o->tx,
-    };
-    run->query = settings_ask(&params, err);
-    return run->query ? 0 : -1;
-}
-
-/* Whether pytest's answer will be that no node is needed, as far as a look at the words tells: then it is waited for before any node
- * is connected to.  Where it comes as a surprise, out of an ini file, nodes have been asked in vain. */
-static bool may_need_no_node(const struct options *o)
-{
-    static const char *const words[] = {"--help",       "-h",           "--version",    "-V", "--markers", "--cache-show", "--fixtures",
-                                        "--funcargs",   "--fixtures-per-test", "--collect-only", "--co",  "--setup-only",
-                                        "--setup-plan", "--dist"};
-    bool may = o->command == COMMAND_RUN && o->dist && !strcmp(o->dist, "no");
-    for (char *const *arg = o->engine_args; o->command == COMMAND_RUN && *arg; arg++)
-        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-            size_t len = strlen(words[i]);
-            may = may || (!strncmp(*arg, words[i], len) && ((*arg)[len] == '\0' || (*arg)[len] == '='));
-        }
-    return may;
+    return asks ? 0 : stage_settle(run, err);
 }
 
 int stage_nodes(struct run *run, struct error *err)
 {
-    if (!run->settled && may_need_no_node(&run->options) && stage_settle(run, err))
+    const struct engine_params params = engine_params(run);
+    if (!run->is_settled && run->options.engine->may_stay_here(&params) && stage_settle(run, err))
         return -1;
     /* Nodes that were not named here may be in an ini file. */
-    if (run->list.count == 0 && !run->settled && stage_settle(run, err))
+    if (run->list.count == 0 && !run->is_settled && stage_settle(run, err))
         return -1;
-    if (run->here)
+    if (run->settled.here)
         return 0;
     if (run->list.count == 0 && name_nodes(run, err))
         return -1;

@@ -25,7 +25,7 @@ struct sync_params stage_what_to_copy(struct run *run)
         .dirs = run->options.rsyncdirs,
         .ignores = run->options.rsyncignores,
         .venv = run->project.venv,
-        .site = run->site,
+        .site = run->settled.site,
         .verify = run->options.verify,
         .bwlimit = run->options.bwlimit,
         .max_processes = run->options.rsync_max,
@@ -46,15 +46,15 @@ void stages_clear(struct run *run)
 {
     /* A second signal ends everything at once. */
     masters_close(run->masters, child_signal_count() > 1 ? 0 : GUARD_GRACE_MS);
-    settings_destroy(run->query);
+    if (run->options.engine)
+        run->options.engine->destroy(run->work);
     watch_destroy(run->watch);
     rsync_places_clear(&run->watched);
     rundir_remove(run->rundir);
     janitor_end(&run->janitor, run->rundir, run->id);
     free(run->rundir);
-    free(run->failed);
     strings_free(run->eggs);
-    strings_free(run->tx);
+    strings_free(run->words);
     strings_free(run->logins);
     sshconf_destroy(run->conf);
     node_list_clear(&run->list);

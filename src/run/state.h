@@ -13,7 +13,6 @@
 #include "copy/project.h"
 #include "report/report.h"
 #include "copy/rsync_cmd.h"
-#include "engine/settings.h"
 #include "ssh/sshconf.h"
 #include "copy/sync.h"
 #include "watch/watch.h"
@@ -28,21 +27,18 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct project project;
     char *rundir;
     struct child janitor;            /* ends what is left here, and removes rundir where we cannot */
-    struct settings_query *query;    /* NULL: pytest need not be asked */
-    const struct settings *settings; /* its answer, borrowed; NULL: none yet */
-    bool settled;                    /* the options are final */
-    const char *here;                /* once they are: what takes no node, such as "--collect-only"; NULL: nodes are needed */
-    const char *dist;                /* how tests will be dealt out; NULL: the engine's default */
-    char **eggs;                     /* relative to the root, NULL-terminated */
-    const char *site;                /* what is shipped; NULL: nothing */
+    struct engine_work *work;
+    bool is_settled; /* the options are final: settled and policy have been filled in, once */
+    struct engine_settled settled;
+    struct policy policy; /* the options', and what the engine makes of it */
+    char **eggs;          /* relative to the root, NULL-terminated */
     struct node_list list;
     struct sshconf_set *conf;
     struct masters *masters;
     long long wait_end, wait_note; /* clock_ms(): until when to wait for room; not before this another note of that */
     struct rsync_places watched; /* what is copied, for the watch */
     struct watch *watch;
-    char *failed; /* path: where the plugin names failed tests */
-    char **tx, **logins;
+    char **words, **logins; /* the plan in the engine's words, and as logins */
 };
 
 #define RUN_INIT {.janitor = CHILD_INIT}

@@ -1,7 +1,10 @@
 /* "--" and -l rather than USER@HOST: nothing that a name holds can become an option. */
 #include "ssh/ssh_target.h"
 
+#include "ssh/sshconf.h"
+
 #include <stdio.h>
+#include <string.h>
 
 size_t ssh_target(const struct node *node, const char **argv, char port[SSH_TARGET_PORT])
 {
@@ -18,4 +21,12 @@ size_t ssh_target(const struct node *node, const char **argv, char port[SSH_TARG
     argv[n++] = "--";
     argv[n++] = node->host;
     return n;
+}
+
+const char *ssh_target_user(const struct node *node, const char *chars)
+{
+    if (node->user)
+        return node->user;
+    const char *user = node->conf ? node->conf->user : NULL;
+    return user && *user && *user != '-' && !user[strspn(user, chars)] ? user : NULL;
 }

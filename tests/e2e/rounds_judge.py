@@ -101,8 +101,8 @@ ORPHAN = re.compile(r"^Traceback \(most recent call last\):\n(?:  .*\n)+BrokenPi
 
 
 # And of a ^C while it begins, before pytest can have a say; as when pytest is started by hand.
-INTERRUPTED = re.compile(r"(?:^Fatal Python error: init_import_site: .*\nPython runtime state: .*\n)?"
-                         r"^Traceback \(most recent call last\):\n(?:  .*\n)+KeyboardInterrupt\n", re.M)
+INTERRUPTED = re.compile(r"(?:^Exception ignored in: .*\n|^Fatal Python error: init_import_site: .*\nPython runtime state: .*\n)?"
+                         r"^Traceback \(most recent call last\):\n(?:  .*\n)+KeyboardInterrupt(?:: )?\n", re.M)
 
 
 def said(run):

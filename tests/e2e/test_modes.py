@@ -278,7 +278,7 @@ def test_each_where_there_is_no_room_for_all(site):
     other = second_python(site, site.nodes)
     result = run(site, "--dist=each", "--cloud-python=python3", f"--cloud-python={other}")
     assert result.returncode == 0 and "80 passed" in result.stdout, result
-    assert f"{first.name} is left out (unfit): room for 1 of the 2 processes that --dist=each needs" in result.stderr
+    assert f"{first.name} is left out (unfit): room for 1 of the 2 processes that one for each --cloud-python takes" in result.stderr
     assert {case[4] for case in cases(site)} == {second.name, "10.0.120.3"}
 
 

@@ -2,7 +2,7 @@
  * canonical form of itself, and each xspec has the parts that it was given, however odd the name. */
 #include "base/strv.h"
 #include "nodes/node.h"
-#include "engine/xspec.h"
+#include "engine/pytest/xspec.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The answer of the pytest that was asked, in which the project's own code has a say, as hostile bytes: settings as settings.h
  * promises them, or one line of error. */
-#include "engine/settings.h"
+#include "engine/pytest/settings.h"
 
 #include <jansson.h>
 #include <stdint.h>

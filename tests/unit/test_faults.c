@@ -12,12 +12,12 @@
 #include "ssh/known_hosts.h"
 #include "link/master_config.h"
 #include "copy/parallel.h"
-#include "engine/plugin.h"
+#include "engine/pytest/env.h"
 #include "copy/project.h"
-#include "engine/rerun.h"
+#include "engine/pytest/rerun.h"
 #include "copy/rsync_cmd.h"
 #include "base/rundir.h"
-#include "engine/settings.h"
+#include "engine/pytest/settings.h"
 #include "ssh/sshconf.h"
 #include "ssh/sshconf_ask.h"
 #include "base/tool.h"
@@ -340,7 +340,7 @@ static int find_project(void *arg, struct error *err)
 {
     static const char *const none[] = {NULL};
     struct project found = {0};
-    int result = project_find(&found, NULL, NULL, none, err);
+    int result = project_find(&found, "pytest", NULL, NULL, none, err);
     if (result == 0) {
         assert_string_equal(found.root, project);
         assert_true(found.venv_used && found.venv && !strcmp(strrchr(found.venv, '/'), "/venv"));

@@ -102,7 +102,7 @@ static int find(const char *dir, const char *virtualenv, const char *python)
     project_clear(&project);
     err = (struct error)ERROR_INIT;
     const char *const pythons[] = {python, NULL};
-    return project_find(&project, dir, virtualenv, pythons, &err);
+    return project_find(&project, "pytest", dir, virtualenv, pythons, &err);
 }
 
 static void assert_refused(const char *text)
@@ -445,7 +445,7 @@ static void test_several_pythons(void **state)
 {
     (void)state;
     const char *const pythons[] = {"python3.9", "/opt/python3", NULL};
-    assert_int_equal(project_find(&project, "w", NULL, pythons, &err), 0);
+    assert_int_equal(project_find(&project, "pytest", "w", NULL, pythons, &err), 0);
     assert_string_equal(project.remote_pythons[0], "python3.9");
     assert_string_equal(project.probe_pythons[1], "/opt/python3");
     assert_null(project.remote_pythons[2]);
@@ -457,7 +457,7 @@ static void test_several_pythons(void **state)
 
     make_virtualenv("venv");
     const char *const mixed[] = {"/opt/python3", "python3", NULL};
-    assert_int_equal(project_find(&project, "w", NULL, mixed, &err), 0);
+    assert_int_equal(project_find(&project, "pytest", "w", NULL, mixed, &err), 0);
     assert_string_equal(project.remote_pythons[0], "/opt/python3");
     assert_string_equal(project.remote_pythons[1], "w/venv/bin/python3");
     assert_string_equal(project.probe_pythons[1], base);
@@ -465,7 +465,7 @@ static void test_several_pythons(void **state)
     project_clear(&project);
 
     const char *const bad_second[] = {"python3", "a b", NULL};
-    assert_int_equal(project_find(&project, "w", NULL, bad_second, &err), -1);
+    assert_int_equal(project_find(&project, "pytest", "w", NULL, bad_second, &err), -1);
     assert_refused("--cloud-python=a b: ");
 }
 
@@ -570,7 +570,7 @@ static void test_no_memory(void **state)
             err = (struct error)ERROR_INIT;
             alloc_fail_at(n);
             const char *const pythons[] = {calls[i].python, calls[i].python ? "python3" : NULL, NULL};
-            int result = project_find(&project, calls[i].chdir, calls[i].venv, pythons, &err);
+            int result = project_find(&project, "pytest", calls[i].chdir, calls[i].venv, pythons, &err);
             assert_int_equal(result, alloc_has_failed() ? -1 : 0);
             assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         }

@@ -353,7 +353,7 @@ static void test_told_places(void **state)
         {"ok 1 copy", "its directory copy is no absolute path"},
         {"ok 1 /srv/work", "its directory /srv/work is not the one that was asked for, copy"},
         {"ok 2 /srv/copy", "its directory /srv/copy is not the one that was asked for, copy~2"},
-        {"ok 1 /s r/copy", "its directory /s r/copy has a character that not every shell, rsync and execnet would leave alone, ' ': choose "
+        {"ok 1 /s r/copy", "its directory /s r/copy has a character that not every program on the way would leave alone, ' ': choose "
                            "another --cloud-chdir, an absolute one"},
         {"ok 1 /srv//copy", "its directory /srv//copy is no physical path"},
         {"/home/x exists there", "/home/x exists there"},

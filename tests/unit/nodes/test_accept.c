@@ -1,4 +1,5 @@
 /* What a node must have: the nodes that lack something first. */
+#include "engine/pytest/pytest.h"
 #include "nodes/accept.h"
 #include "alloc.h"
 
@@ -32,7 +33,7 @@ static struct facts facts_of(const char *first, const char *second, const char *
 /* The node's state and reason for these facts. */
 static struct node_list accepted(const char *name, const struct facts *facts, const char *const *pythons, const char *modules)
 {
-    const struct requirements required = {.chdir = "copy", .pythons = pythons, .modules = modules};
+    const struct requirements required = {.chdir = "copy", .pythons = pythons, .modules = modules, .lacks = engine_pytest.lacks};
     struct node_list list = NODE_LIST_INIT;
     assert_int_equal(node_list_add(&list, name, NULL), 0);
     list.nodes[0].facts = *facts;

@@ -518,7 +518,7 @@ static void test_set_dir(void **state)
         {"~/copy", 1, "is no absolute path"},
         {"-e/copy", 1, "is no absolute path"},
         {LONG_PATH LONG_PATH LONG_PATH "/copy", 1, "is too long"},
-        {"/home/john doe/copy", 1, "its directory /home/john doe/copy has a character that not every shell, rsync and execnet would leave alone, ' ': "
+        {"/home/john doe/copy", 1, "its directory /home/john doe/copy has a character that not every program on the way would leave alone, ' ': "
                                    "choose another --cloud-chdir, an absolute one"},
         {"/home/$(id)/copy", 1, "'$'"},
         {"/home/`id`/copy", 1, "'`'"},

@@ -15,6 +15,9 @@
 
 #define NODES_MAX 400
 
+/* As the engine pytest says. */
+static const struct descriptors_cost cost = {.base = 16, .worker = 3, .start = 5, .starts = 32};
+
 static struct node nodes[NODES_MAX];
 
 /* count nodes of so many processes, the first of them this machine where local. */
@@ -42,7 +45,7 @@ static void test_no_room(void **state)
     for (uint64_t limit = 0; limit <= 20; limit++) {
         struct error err = ERROR_INIT;
         struct node_list list = plan(3, 4, true);
-        assert_int_equal(descriptors_fit(&list, limit, 0, &err), -1);
+        assert_int_equal(descriptors_fit(&list, limit, 0, &cost, &err), -1);
         assert_int_equal(err.status, STATUS_UNAVAILABLE);
         assert_non_null(strstr(err.text, "ulimit -n"));
         assert_int_equal(in_state(&list, NODE_UNFIT), 3);
@@ -62,7 +65,7 @@ static void test_nothing_to_take(void **state)
     for (size_t t = 0; t < sizeof table / sizeof *table; t++) {
         struct error err = ERROR_INIT;
         struct node_list list = plan(table[t].count, table[t].processes, false);
-        assert_int_equal(descriptors_fit(&list, table[t].limit, 0, &err), 0);
+        assert_int_equal(descriptors_fit(&list, table[t].limit, 0, &cost, &err), 0);
         for (size_t i = 0; i < list.count; i++) {
             assert_int_equal(nodes[i].processes, table[t].processes);
             assert_int_equal(nodes[i].limited_by, TERM_CORES);
@@ -79,7 +82,7 @@ static void test_never_more(void **state)
         for (uint32_t processes = 1; processes < 200; processes = processes * 3 + 1) {
             struct error err = ERROR_INIT;
             struct node_list list = plan(300, processes, limit % 2);
-            descriptors_fit(&list, limit, 0, &err);
+            descriptors_fit(&list, limit, 0, &cost, &err);
             uint64_t masters = 0, workers = node_list_processes(&list);
             for (size_t i = 0; i < list.count; i++) {
                 assert_true(nodes[i].processes <= processes);
@@ -104,7 +107,7 @@ static void test_evenly(void **state)
     struct node_list list = plan(4, 8, false);
     nodes[1].processes = 1;
     nodes[2] = (struct node){.name = "out", .state = NODE_OFFLINE};
-    assert_int_equal(descriptors_fit(&list, 64, 0, &err), 0); /* (64 - 16) / 8 = 6 workers */
+    assert_int_equal(descriptors_fit(&list, 64, 0, &cost, &err), 0); /* (64 - 16) / 8 = 6 workers */
     assert_int_equal(nodes[0].processes, 3);
     assert_int_equal(nodes[0].limited_by, TERM_FILES);
     assert_int_equal(nodes[1].processes, 1);
@@ -112,7 +115,7 @@ static void test_evenly(void **state)
     assert_int_equal(nodes[2].state, NODE_OFFLINE);
     assert_int_equal(nodes[3].processes, 2);
     list = plan(10, 1, false);
-    assert_int_equal(descriptors_fit(&list, 64, 0, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 64, 0, &cost, &err), 0);
     for (size_t i = 0; i < 10; i++)
         assert_int_equal(nodes[i].state, i < 6 ? NODE_READY : NODE_UNFIT);
     assert_string_equal(nodes[9].reason, "no room for it: the limit of open files is 64; raise it with ulimit -n");
@@ -125,12 +128,12 @@ static void test_each(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     struct node_list list = plan(4, 3, false);
-    assert_int_equal(descriptors_fit(&list, 64, 3, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 64, 3, &cost, &err), 0);
     assert_int_equal(nodes[0].processes, 3);
     assert_int_equal(nodes[1].processes, 3);
     assert_int_equal(nodes[2].state, NODE_UNFIT);
     list = plan(2, 9, false);
-    assert_int_equal(descriptors_fit(&list, 64, 9, &err), -1);
+    assert_int_equal(descriptors_fit(&list, 64, 9, &cost, &err), -1);
 }
 
 /* One master has room for (1024 - 12) / 4 sessions, where the engine could have more workers. */
@@ -139,17 +142,17 @@ static void test_one_master(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     struct node_list list = plan(1, 300, false);
-    assert_int_equal(descriptors_fit(&list, 1024, 0, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 1024, 0, &cost, &err), 0);
     assert_int_equal(nodes[0].processes, 253);
     assert_int_equal(nodes[0].limited_by, TERM_FILES);
     list = plan(1, 253, false);
-    assert_int_equal(descriptors_fit(&list, 1024, 253, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 1024, 253, &cost, &err), 0);
     assert_int_equal(nodes[0].processes, 253);
     list = plan(1, 254, false);
-    assert_int_equal(descriptors_fit(&list, 1024, 254, &err), -1);
+    assert_int_equal(descriptors_fit(&list, 1024, 254, &cost, &err), -1);
     list = plan(1, 254, true);
     err = (struct error)ERROR_INIT;
-    assert_int_equal(descriptors_fit(&list, 1024, 254, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 1024, 254, &cost, &err), 0);
 }
 
 /* This machine has no master: (36 - 31) / 3 others beside it. */
@@ -158,10 +161,10 @@ static void test_this_machine(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     struct node_list list = plan(2, 1, true);
-    assert_int_equal(descriptors_fit(&list, 36, 0, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 36, 0, &cost, &err), 0);
     assert_int_equal(in_state(&list, NODE_READY), 2);
     list = plan(2, 1, false);
-    assert_int_equal(descriptors_fit(&list, 36, 0, &err), 0);
+    assert_int_equal(descriptors_fit(&list, 36, 0, &cost, &err), 0);
     assert_int_equal(in_state(&list, NODE_READY), 1);
 }
 

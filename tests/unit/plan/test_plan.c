@@ -177,8 +177,8 @@ static void test_reasons_of_each_fit(void **state)
     assert_int_equal(plan_make(&list, &policy, NULL), -1);
     for (size_t i = 0; i < 2; i++) {
         const char *reason = list.nodes[i].reason;
-        assert_string_equal(reason + strlen(reason) - strlen("(one for each --cloud-python)"),
-                            "(one for each --cloud-python)");
+        assert_string_equal(reason + strlen(reason) - strlen("one for each --cloud-python takes"),
+                            "one for each --cloud-python takes");
         assert_non_null(strstr(reason, "4294967294 processes in all: 4294967294 left of the 4294967295"));
     }
     node_list_clear(&list);
@@ -501,8 +501,8 @@ static void test_plan_node(void **state)
     assert_int_equal(err.status, STATUS_CAPACITY);
     policy.each = 2;
     assert_int_equal(plan_node(b, &policy), -1);
-    assert_string_equal(b->reason, "room for 1 of the 2 processes that --dist=each needs (one for each "
-                                   "--cloud-python), limited by lease: 7 processes by ci@x");
+    assert_string_equal(b->reason, "room for 1 of the 2 processes that one for each --cloud-python takes, "
+                                   "limited by lease: 7 processes by ci@x");
     err = (struct error)ERROR_INIT;
     assert_int_equal(plan_judge(&list, &policy, &err), -1);
     assert_int_equal(err.status, STATUS_UNAVAILABLE);

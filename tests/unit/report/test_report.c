@@ -241,7 +241,7 @@ static void test_formats(void **state)
     assert_string_equal(captured[1], table);
     assert_int_equal(nodes(&(struct report_params){.quiet = true}, &list, true, &err), 0);
     assert_string_equal(captured[1], "");
-    assert_int_equal(nodes(&(struct report_params){.format = FORMAT_TX}, &list, false, &err), 0);
+    assert_int_equal(nodes(&(struct report_params){.format = FORMAT_TX, .word_option = "--tx="}, &list, false, &err), 0);
     assert_string_equal(captured[0], "--tx=ssh=ci@10.0.0.1//id=1_0\n--tx=popen//id=2\n");
     assert_int_equal(nodes(&(struct report_params){.format = FORMAT_SSHLOGIN}, &list, false, &err), 0);
     assert_string_equal(captured[0], "5/ci@10.0.0.1:2222\n3/:\n");

@@ -1,4 +1,5 @@
 #include "alloc.h"
+#include "engine/pytest/pytest.h"
 #include "run/options.h"
 
 #include <setjmp.h>
@@ -20,6 +21,11 @@ struct line {
     int argc;
 };
 
+static const struct pytest_options *own(const struct options *options)
+{
+    return options->engine_options;
+}
+
 static void line_make(struct line *line, const char *const *words)
 {
     *line = (struct line){.argv = {(char *)"cloudplan"}, .argc = 1};
@@ -34,7 +40,7 @@ static int parse(struct options *options, struct line *line, const char *const *
 {
     line_make(line, words);
     *err = (struct error)ERROR_INIT;
-    int result = options_parse(options, line->argc, line->argv, err);
+    int result = options_parse(options, &engine_pytest, line->argc, line->argv, err);
     assert_memory_equal(line->argv, line->before, sizeof line->argv);
     assert_non_null(options->engine_args);
     return result;
@@ -203,7 +209,7 @@ static void test_defaults(void **state)
     assert_false(options.quiet || options.help || options.version);
     assert_false(options.verbose);
     assert_int_equal(options.source_count, 0);
-    assert_true(!*options.pythons && !options.chdir && !options.virtualenv && !options.dist);
+    assert_true(!*options.pythons && !options.chdir && !options.virtualenv && !own(&options)->dist);
     assert_true(options.policy.mem_per_process == 0 && options.policy.mem_reserve == 0);
     assert_true(options.policy.max_processes == 0 && options.policy.min_processes == 0);
     assert_int_equal(options.probe_timeout, 10);
@@ -211,8 +217,8 @@ static void test_defaults(void **state)
     assert_int_equal(options.bwlimit, 5000);
     assert_int_equal(options.rsync_max, 0);
     assert_string_equal(options.cipher, "aes128-gcm@openssh.com");
-    assert_true(!*options.rsyncdirs && !*options.rsyncignores && !*options.tx);
-    assert_int_equal(options.numprocesses, 0);
+    assert_true(!*options.rsyncdirs && !*options.rsyncignores && !*own(&options)->tx);
+    assert_int_equal(own(&options)->numprocesses, 0);
     assert_null(*options.engine_args);
     options_clear(&options);
 }
@@ -238,9 +244,9 @@ static void test_values(void **state)
     assert_int_equal(options.policy.max_processes, 3);
     assert_int_equal(options.policy.min_processes, 8);
     assert_true(options.policy.mem_reserve == 2u << 20);
-    assert_int_equal(options.numprocesses, 4);
+    assert_int_equal(own(&options)->numprocesses, 4);
     assert_true(options.quiet && options.verbose);
-    assert_string_equal(options.dist, "worksteal");
+    assert_string_equal(own(&options)->dist, "worksteal");
     options_clear(&options);
 
     assert_int_equal(parse(&options, &line,
@@ -299,8 +305,8 @@ static void test_twice(void **state)
     assert_string_equal(options.rsyncdirs[0], "x");
     assert_string_equal(options.rsyncdirs[1], "y");
     assert_null(options.rsyncdirs[2]);
-    assert_string_equal(options.tx[0], "popen");
-    assert_null(options.tx[1]);
+    assert_string_equal(own(&options)->tx[0], "popen");
+    assert_null(own(&options)->tx[1]);
     assert_string_equal(options.rsyncignores[0], "*.o");
     assert_int_equal(options.policy.max_processes, 2);
     options_clear(&options);
@@ -365,7 +371,7 @@ static void test_help_and_version(void **state)
 static void test_help_text(void **state)
 {
     (void)state;
-    char *help = options_help();
+    char *help = options_help(&engine_pytest);
     assert_non_null(help);
     const char *at = help;
     static const char *const groups[] = {"\nNodes:\n", "\nCapacity:\n", "\nSync:\n", "\nEngine:\n",
@@ -441,7 +447,7 @@ static void test_apply(void **state)
     assert_int_equal(apply(&options, "cloud-node", "z", "tox.ini", &err), 0);
     assert_int_equal(options.source_count, 1);
     assert_int_equal(apply(&options, "cloud-ship-pytest", NULL, "tox.ini", &err), 0);
-    assert_true(options.ship_pytest);
+    assert_true(own(&options)->ship_pytest);
     for (int i = 0; i < 20; i++) /* more than the command line had words */
         assert_int_equal(apply(&options, "cloud-develop-egg", "e", "tox.ini", &err), 0);
     assert_string_equal(options.develop_eggs[19], "e");
@@ -489,36 +495,50 @@ static void test_homes(void **state)
     free(home);
 }
 
+/* As src/run/settle.c does it, where pytest has nothing to say. */
+static int check_all(const struct options *options, struct error *err)
+{
+    const struct engine *engine = options->engine;
+    const struct engine_params params = {.root = "/", .run_id = "r", .python = "python3", .args = options->engine_args, .options = options->engine_options};
+    const struct engine_demands demands = {.python = "python3", .watch = options->watch};
+    struct engine_settled settled;
+    struct engine_work *work;
+    assert_int_equal(engine->begin(&params, NULL, &work, err), 0);
+    int result = engine->settle(work, &demands, &settled, err) || options_check(options, settled.each, err) ? -1 : 0;
+    engine->destroy(work);
+    return result;
+}
+
 static void test_check(void **state)
 {
     (void)state;
     static const struct {
         const char *words[WORDS_MAX];
-        const char *dist, *text; /* text NULL: good */
+        const char *text; /* text NULL: good */
     } cases[] = {
-        {{"--cloud-python=a", "--cloud-python=b"}, NULL,
+        {{"--cloud-python=a", "--cloud-python=b"},
          "--cloud-python=b: a second interpreter is for --dist=each alone: name one, or add --dist=each"},
-        {{"--cloud-python=a", "--cloud-python=b"}, "load",
+        {{"--cloud-python=a", "--cloud-python=b", "--dist=load"},
          "--cloud-python=b: a second interpreter is for --dist=each alone: name one, or add --dist=each"},
-        {{"--cloud-python=a", "--cloud-python=b"}, "each", NULL},
+        {{"--cloud-python=a", "--cloud-python=b", "--dist=each"}, NULL},
         {{"--cloud-python=1", "--cloud-python=2", "--cloud-python=3", "--cloud-python=4", "--cloud-python=5",
-          "--cloud-python=6", "--cloud-python=7", "--cloud-python=8", "--cloud-python=9"}, "each",
+          "--cloud-python=6", "--cloud-python=7", "--cloud-python=8", "--cloud-python=9", "--dist=each"},
          "--cloud-python: at most 8 interpreters"},
-        {{"plan", "--watch"}, NULL, "--watch: only run has something to run again; leave out plan"},
-        {{"--watch"}, "each", "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
-        {{"--watch"}, "load", NULL},
-        {{"-n4"}, "no", "-n 4: --dist=no runs all tests in one process on this machine; leave out one of them"},
-        {{"-n0"}, "no", NULL},
-        {{"-n4"}, "load", NULL},
-        {{"--cloud-ship-plugin=p"}, NULL, "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
-        {{"--cloud-ship-plugin=p", "--cloud-ship-pytest"}, NULL, NULL},
+        {{"plan", "--watch"}, "--watch: only run has something to run again; leave out plan"},
+        {{"--watch", "--dist=each"}, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
+        {{"--watch", "--dist=load"}, NULL},
+        {{"-n4", "--dist=no"}, "-n 4: --dist=no runs all tests in one process on this machine; leave out one of them"},
+        {{"-n0", "--dist=no"}, NULL},
+        {{"-n4", "--dist=load"}, NULL},
+        {{"--cloud-ship-plugin=p"}, "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
+        {{"--cloud-ship-plugin=p", "--cloud-ship-pytest"}, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct options options;
         struct line line;
         struct error err;
         assert_int_equal(parse(&options, &line, cases[i].words, &err), 0);
-        assert_int_equal(options_check(&options, cases[i].dist, &err), cases[i].text ? -1 : 0);
+        assert_int_equal(check_all(&options, &err), cases[i].text ? -1 : 0);
         assert_string_equal(err.text, cases[i].text ? cases[i].text : "");
         assert_int_equal(err.status, cases[i].text ? STATUS_USAGE : 0);
         options_clear(&options);
@@ -560,7 +580,7 @@ static void test_no_words_at_all(void **state)
     char *none[] = {NULL};
     struct options options;
     struct error err = ERROR_INIT;
-    assert_int_equal(options_parse(&options, 0, none, &err), 0);
+    assert_int_equal(options_parse(&options, &engine_pytest, 0, none, &err), 0);
     assert_null(*options.engine_args);
     options_clear(&options);
 }
@@ -574,7 +594,7 @@ static void test_no_memory(void **state)
         struct options options;
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
-        int result = options_parse(&options, line.argc, line.argv, &err);
+        int result = options_parse(&options, &engine_pytest, line.argc, line.argv, &err);
         assert_int_equal(result, alloc_has_failed() ? -1 : 0);
         assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         options_clear(&options);
@@ -594,7 +614,7 @@ static void test_no_memory(void **state)
     alloc_fail_at(0);
     for (ALLOC_EACH(n)) {
         alloc_fail_at(n);
-        char *help = options_help();
+        char *help = options_help(&engine_pytest);
         assert_true(alloc_has_failed() == !help);
         free(help);
     }

@@ -9,20 +9,15 @@
 #define CLOUDPLAN_SETTINGS_H
 
 #include "base/error.h"
+#include "engine/engine.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
 #define SETTINGS_TIMEOUT_MS 60000 /* a cold interpreter on a slow disk */
 
-struct setting {
-    const char *name;   /* of an option, without "--" */
-    const char *value;  /* NULL: a flag */
-    const char *origin; /* "tox.ini"; "": typed among pytest's arguments */
-};
-
 struct settings {
-    struct setting *options; /* in order */
+    struct engine_value *options; /* in order */
     size_t option_count;
     const char *pytest, *xdist, *execnet; /* versions, NULL: missing */
     char **args;          /* pytest's arguments without ours, NULL-terminated */

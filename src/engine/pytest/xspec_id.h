@@ -15,9 +15,6 @@
 #include "base/strv.h"
 #include "nodes/node.h"
 
-/* Whether the node gets any process. */
-bool xspec_in_use(const struct node *node);
-
 /* The ids of all nodes in use, in list order: each for every one of them, or, where each is 0, one for each of its
  * processes.  NULL-terminated; the caller frees it with strings_free().  NULL and *err STATUS_SYSTEM without memory. */
 char **xspec_ids(const struct node_list *list, size_t each, struct error *err);

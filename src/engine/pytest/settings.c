@@ -1,12 +1,12 @@
 /* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it is
  * read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
  */
-#include "engine/settings.h"
+#include "engine/pytest/settings.h"
 
 #include "base/child.h"
-#include "engine/engine.h"
+#include "engine/pytest/check.h"
 #include "base/file.h"
-#include "engine/plugin.h"
+#include "engine/pytest/env.h"
 #include "base/path.h"
 #include "base/rundir.h"
 #include "base/strv.h"
@@ -246,7 +246,7 @@ static void no_answer(struct settings_query *q, struct error *err)
     if (status == STATUS_SYSTEM || is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
         error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s%s", why,
                   strstr(why, strerror(EFBIG)) ? ERROR_FILE_LIMIT : "");
-    else if (engine_pytest.check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
+    else if (pytest_check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
         error_set(err, STATUS_DATA, "pytest cannot read its configuration: %s", why);
 }
 
@@ -347,7 +347,7 @@ static int get_options(struct settings *s, const json_t *document, struct error 
         return error_errno(err, "options");
     for (size_t i = 0; i < count; i++) {
         const json_t *entry = json_array_get(list, i);
-        struct setting *setting = &s->options[i];
+        struct engine_value *setting = &s->options[i];
         if (get_text(entry, "name", &setting->name, err) || get_text(entry, "value", &setting->value, err) ||
             get_text(entry, "origin", &setting->origin, err))
             return -1;

@@ -1,7 +1,8 @@
-/* engine_pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters are
+/* The engine pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters are
  * shell scripts. */
 #include "base/child.h"
-#include "engine/engine.h"
+#include "engine/pytest/check.h"
+#include "engine/pytest/start.h"
 
 #include "alloc.h"
 
@@ -18,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[] = "/tmp/test_engine_pytest.XXXXXX";
+static char dir[] = "/tmp/test_pytest_start.XXXXXX";
 static char python[sizeof dir + 16], record[sizeof dir + 16];
 
 static void python_is(const char *script)
@@ -68,7 +69,7 @@ static void test_check(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct error err = ERROR_INIT;
         python_is(cases[i].script);
-        int result = engine_pytest.check(python, &err);
+        int result = pytest_check(python, &err);
         assert_int_equal(result, cases[i].error ? -1 : 0);
         assert_int_equal(err.status, cases[i].error ? STATUS_TOOL : STATUS_OK);
         if (cases[i].error && !strstr(err.text, cases[i].error))
@@ -77,7 +78,7 @@ static void test_check(void **state)
             assert_int_equal(strncmp(err.text, python, strlen(python)), 0);
     }
     struct error err = ERROR_INIT;
-    assert_int_equal(engine_pytest.check("/nonexistent/python3", &err), -1);
+    assert_int_equal(pytest_check("/nonexistent/python3", &err), -1);
     assert_int_equal(err.status, STATUS_TOOL);
 }
 
@@ -86,9 +87,9 @@ static char *const args[] = {"tests/", "-k", "a b\n", "", NULL};
 
 static int run(const char *dist, int *status, struct error *err)
 {
-    const struct engine_params params = {
-        .rundir = dir, .run_id = "abc", .root = "/", .python = python, .tx = tx, .dist = dist, .args = args, .failed = "/x/failed"};
-    return engine_pytest.run(&params, status, err);
+    const struct pytest_start params = {
+        .rundir = dir, .run_id = "abc", .python = python, .tx = tx, .dist = dist, .args = args, .failed = "/x/failed"};
+    return pytest_run(&params, status, err);
 }
 
 static void test_run(void **state)
@@ -197,9 +198,9 @@ static void test_run_fails(void **state)
     struct error err = ERROR_INIT;
     int status = -1;
 
-    const struct engine_params no_python = {
-        .rundir = dir, .run_id = "abc", .root = "/", .python = "/nonexistent/python3", .tx = tx, .args = args};
-    assert_int_equal(engine_pytest.run(&no_python, &status, &err), -1);
+    const struct pytest_start no_python = {
+        .rundir = dir, .run_id = "abc", .python = "/nonexistent/python3", .tx = tx, .args = args};
+    assert_int_equal(pytest_run(&no_python, &status, &err), -1);
     assert_int_equal(err.status, STATUS_TOOL);
     assert_int_equal(status, -1);
 }
@@ -212,7 +213,7 @@ static void test_allocations(void **state)
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
         alloc_fail_at(n);
-        int result = engine_pytest.check(python, &err);
+        int result = pytest_check(python, &err);
         assert_int_equal(result == 0, !alloc_has_failed());
     }
     python_is(COMPLETE "exit 0");

@@ -7,7 +7,8 @@
 #include "base/strv.h"
 #include "alloc.h"
 #include "ssh/sshconf.h"
-#include "engine/xspec.h"
+#include "engine/pytest/xspec.h"
+#include "engine/sshlogin.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -188,7 +189,7 @@ static void test_nodes(void **state)
                  "%s//id=%s_0//node=%s//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3", nodes[i].ssh,
                  nodes[i].id, nodes[i].word);
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
-        assert_strings(xspec_sshlogin(&list, &err), &err, nodes[i].login);
+        assert_strings(sshlogin_list(&list, &err), &err, nodes[i].login);
         node_list_clear(&list);
     }
 }
@@ -207,7 +208,7 @@ static void test_one_for_each_process(void **state)
                    "ssh=a//id=a_1//node=a//chdir=d//python=python3//ssh_config=c\n"
                    "ssh=a//id=a_2//node=a//chdir=d//python=python3//ssh_config=c\n"
                    "ssh=d//id=d_0//node=d//chdir=d//python=python3//ssh_config=c");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "3/a\n1/d");
+    assert_strings(sshlogin_list(&list, &err), &err, "3/a\n1/d");
     node_list_clear(&list);
 }
 
@@ -306,7 +307,7 @@ static void test_this_machine(void **state)
     assert_strings(xspec_tx(&list, &params, &err), &err,
                    "popen//id=localhost_0//python=/app/venv/bin/python3\n"
                    "popen//id=localhost_1//python=/app/venv/bin/python3");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "2/:");
+    assert_strings(sshlogin_list(&list, &err), &err, "2/:");
     node_list_clear(&list);
 }
 
@@ -345,7 +346,7 @@ static void test_each(void **state)
                    "ssh=b//id=b_FreeBSD-amd64_py3.9.18//node=b//chdir=d//python=/opt/python3.9//ssh_config=c\n"
                    "popen//id=localhost_Linux-aarch64_py3.11.2//python=/venv/python3\n"
                    "popen//id=localhost_Linux-aarch64_py3.9.18//python=python3.9");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "2/ci@10.0.120.1:22\n2/b\n2/:");
+    assert_strings(sshlogin_list(&list, &err), &err, "2/ci@10.0.120.1:22\n2/b\n2/:");
     node_list_clear(&list);
 }
 
@@ -479,11 +480,11 @@ static void test_no_ready_node(void **state)
     struct node_list list = NODE_LIST_INIT;
     struct error err = ERROR_INIT;
     assert_strings(xspec_tx(&list, &defaults, &err), &err, "");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "");
+    assert_strings(sshlogin_list(&list, &err), &err, "");
     list = ready("a");
     node_set(&list.nodes[0], NODE_OFFLINE, "no answer");
     assert_strings(xspec_tx(&list, &defaults, &err), &err, "");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "");
+    assert_strings(sshlogin_list(&list, &err), &err, "");
     node_list_clear(&list);
 }
 
@@ -547,7 +548,7 @@ static void test_user_of_ssh_config(void **state)
                    "ssh=jenkins@a//id=a_0//node=a//chdir=d//python=p\n"
                    "ssh=ci@b//id=b_0//node=ci@b//chdir=d//python=p\n"
                    "ssh=-p 22 jenkins@c//id=c_0//node=c:22//chdir=d//python=p");
-    assert_strings(xspec_sshlogin(&list, &err), &err, "1/jenkins@a\n1/ci@b\n1/jenkins@c:22");
+    assert_strings(sshlogin_list(&list, &err), &err, "1/jenkins@a\n1/ci@b\n1/jenkins@c:22");
     node_list_clear(&list);
 }
 
@@ -586,7 +587,7 @@ static void test_odd_users_of_ssh_config(void **state)
         snprintf(user, sizeof user, "%s", users[i].user);
         list.nodes[0].conf = &conf;
         snprintf(expected, sizeof expected, "1/%s%sa", users[i].login ? user : "", users[i].login ? "@" : "");
-        assert_strings(xspec_sshlogin(&list, &err), &err, expected);
+        assert_strings(sshlogin_list(&list, &err), &err, expected);
         snprintf(expected, sizeof expected, "ssh=%s%sa//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
                  users[i].tx ? user : "", users[i].tx ? "@" : "");
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
@@ -613,7 +614,7 @@ static void test_no_logins(void **state)
         assert_non_null(tx);
         assert_int_equal(strncmp(tx[0], cases[i].tx, strlen(cases[i].tx)), 0);
         strings_free(tx);
-        assert_null(xspec_sshlogin(&list, &err));
+        assert_null(sshlogin_list(&list, &err));
         assert_int_equal(err.status, STATUS_DATA);
         assert_int_equal(strncmp(err.text, cases[i].error, strlen(cases[i].error)), 0);
         node_list_clear(&list);
@@ -630,7 +631,7 @@ static void test_too_many_processes(void **state)
     assert_null(xspec_tx(&list, &defaults, &err));
     assert_int_equal(err.status, STATUS_DATA);
     assert_string_equal(err.text, "8589934590 processes are more than 100000: set --cloud-max-processes");
-    assert_strings(xspec_sshlogin(&list, NULL), &err, "4294967295/a\n4294967295/b");
+    assert_strings(sshlogin_list(&list, NULL), &err, "4294967295/a\n4294967295/b");
     node_list_clear(&list);
 }
 
@@ -658,7 +659,7 @@ static void test_without_memory(void **state)
         for (ALLOC_EACH(n)) {
             struct error err = ERROR_INIT;
             alloc_fail_at(n);
-            char **strings = login ? xspec_sshlogin(&list, &err) : xspec_tx(&list, &params, &err);
+            char **strings = login ? sshlogin_list(&list, &err) : xspec_tx(&list, &params, &err);
             bool failed = alloc_has_failed();
             assert_int_equal(!strings, failed);
             assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);

@@ -1,5 +1,5 @@
 #include "alloc.h"
-#include "engine/rerun.h"
+#include "engine/pytest/rerun.h"
 #include "base/strv.h"
 
 #include <setjmp.h>

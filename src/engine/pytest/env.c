@@ -1,6 +1,6 @@
 /* The plugin's files and its environment.  The directory comes first in PYTHONPATH, so that the files that
  * belong to this binary win over those of another version that is installed. */
-#include "engine/plugin.h"
+#include "engine/pytest/env.h"
 
 #include "base/embedded.h"
 #include "base/path.h"

@@ -1,8 +1,8 @@
 #include "alloc.h"
 #include "base/child.h"
-#include "engine/plugin.h"
+#include "engine/pytest/env.h"
 #include "base/rundir.h"
-#include "engine/settings.h"
+#include "engine/pytest/settings.h"
 #include "base/strv.h"
 
 #include <setjmp.h>
@@ -189,7 +189,7 @@ static void test_no_answer(void **state)
         int status;
         const char *error;
     } cases[] = {
-        /* engine_pytest.check() asks with -c. */
+        /* pytest_check() asks with -c. */
         {"[ $1 = -c ] && exit 0; exit 1", STATUS_TOOL, "no module named pytest"},
         {"[ $1 = -c ] || { echo 'No module named pytest' >&2; exit 1; }", STATUS_TOOL, "no module named pytest"},
         {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "

@@ -4,7 +4,7 @@
  * a node says is in its ids, which may be made up to look like another one's: those are compared, by sorting, and what
  * is there already gets a number.  That may again be somebody's, so it is repeated until all differ. */
 #include "base/strv.h"
-#include "engine/xspec_id.h"
+#include "engine/pytest/xspec_id.h"
 
 
 #include <errno.h>
@@ -14,11 +14,6 @@
 
 #define ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define ID_PART_MAX 32 /* bytes of what a node says, in one part of an id */
-
-bool xspec_in_use(const struct node *node)
-{
-    return node->state == NODE_READY && node->processes > 0;
-}
 
 static int by_host(const void *a, const void *b)
 {
@@ -123,13 +118,13 @@ char **xspec_ids(const struct node_list *list, size_t each, struct error *err)
         return NULL;
     size_t total = 0, n = 0;
     for (size_t i = 0; i < list->count; i++)
-        if (xspec_in_use(&list->nodes[i]))
+        if (node_in_use(&list->nodes[i]))
             total += each ? each : list->nodes[i].processes;
     char **ids = calloc(total + 1, sizeof *ids);
     bool good = ids != NULL;
     for (size_t i = 0; good && i < list->count; i++) {
         const struct node *node = &list->nodes[i];
-        size_t count = !xspec_in_use(node) ? 0 : each ? each : node->processes;
+        size_t count = !node_in_use(node) ? 0 : each ? each : node->processes;
         for (size_t k = 0; good && k < count; k++) {
             ids[n] = each ? each_id(node, stems[i], k) : plain_id(stems[i], k);
             good = ids[n++] != NULL;

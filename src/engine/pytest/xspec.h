@@ -1,17 +1,16 @@
-/* A plan as words for an engine: execnet xspecs (--tx), GNU parallel logins.
+/* A plan as execnet's xspecs (--tx).
  *
  *   ssh=[-p PORT ]USER@HOST//id=ID//node=NAME//chdir=DIR//python=PYTHON[//ssh_config=FILE]
  *   popen//id=ID[//python=PYTHON]                       for ":"
- *   N/[USER@]HOST[:PORT], N/:                            a login
  *
  * NAME is the node's, by which the plugin knows it: two nodes may be one HOST.  DIR and, where the node has told it, PYTHON are
  * absolute once the node's guard is there; before that DIR is what --cloud-chdir says.
  *
  * USER is the one typed, else ssh_config's where it is known and can stand there; PORT is there only where
- * it was typed.  An IPv6 HOST stands in brackets in a login with a port, and an IPv4 address in it in hexadecimal.
+ * it was typed.
  *
- * One xspec per process, or with each one per interpreter; ID as xspec_id.h says.  Formats:
- * execnet/xspec.py (keys and values cannot hold "//"; "ssh=" is split at blanks), parallel(1) --sshlogin.
+ * One xspec per process, or with each one per interpreter; ID as xspec_id.h says.  Format:
+ * execnet/xspec.py (keys and values cannot hold "//"; "ssh=" is split at blanks).
  */
 #ifndef CLOUDPLAN_XSPEC_H
 #define CLOUDPLAN_XSPEC_H
@@ -35,13 +34,6 @@ struct xspec_params {
  * cannot stand in an xspec (named), STATUS_BUG where each lacks interpreters for ":", STATUS_SYSTEM without
  * memory. */
 char **xspec_tx(const struct node_list *list, const struct xspec_params *params, struct error *err);
-/* STATUS_DATA for a user or an IPv6 zone that GNU parallel would take for something else.  No node in use: an empty array,
- * which is not to be printed: see XSPEC_NO_LOGIN. */
-char **xspec_sshlogin(const struct node_list *list, struct error *err);
-/* What stands for no usable node in a list of logins: GNU parallel runs jobs on this machine where it is given an empty list.
- * With this it says "Cannot run any jobs", and with -j N a login to a name that no resolver knows fails (RFC 2606; the dot at
- * the end keeps domains of resolv.conf away). */
-#define XSPEC_NO_LOGIN "0/no-usable-node.invalid."
 
 
 #endif

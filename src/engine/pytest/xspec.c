@@ -1,19 +1,18 @@
-/* A plan as words for an engine.
+/* A plan as xspecs.
  *
- * Neither xspecs nor GNU parallel's logins know any quoting, so a value that cannot stand in
+ * xspecs know no quoting, so a value that cannot stand in
  * one is refused, whoever it comes from: the command line, the directory that cloudplan was
  * started in, or ssh_config.  In a "//"-separated list a value must not end in "/" either: it would
  * move the separator by one byte. */
 #include "base/strv.h"
-#include "engine/xspec.h"
+#include "engine/pytest/xspec.h"
 
 #include "base/shquote.h"
-#include "ssh/sshconf.h"
-#include "engine/xspec_id.h"
+#include "base/text.h"
+#include "ssh/ssh_target.h"
+#include "engine/pytest/xspec_id.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,26 +20,8 @@
 #define LETTERS_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 /* Of a user in an xspec: no blank, and nothing that a separator is made of. */
 #define XSPEC_USER_CHARS LETTERS_DIGITS "._-+@\\$"
-/* Of one in a login: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a shell. */
-#define LOGIN_USER_CHARS LETTERS_DIGITS "._-+"
 /* What a shell leaves alone.  Bytes of other alphabets do, too. */
 #define PATH_CHARS LETTERS_DIGITS "._-+@/~,:=%"
-
-/* asprintf() that gives NULL, and *err, without memory. */
-static char *format(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static char *format(struct error *err, const char *fmt, ...)
-{
-    char *text;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vasprintf(&text, fmt, ap);
-    va_end(ap);
-    if (n >= 0)
-        return text;
-    error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
-    return NULL;
-}
 
 /* Whether the value is a line of printable UTF-8: text_clean() would leave it alone. */
 static int check_clean(const char *what, const char *value, struct error *err)
@@ -113,7 +94,7 @@ static int check_local(const struct node_list *list, const struct xspec_params *
     size_t needed = params->each ? strings_count((char *const *)params->pythons) : 1, given = strings_count((char *const *)params->local_pythons);
     bool used = false;
     for (size_t i = 0; i < list->count; i++)
-        used = used || (list->nodes[i].local && xspec_in_use(&list->nodes[i]));
+        used = used || (list->nodes[i].local && node_in_use(&list->nodes[i]));
     if (!used)
         return 0;
     if (given < needed && (given || needed > 1))
@@ -130,7 +111,7 @@ static char *local_word(const char *path, struct error *err)
     char *text = NULL;
     size_t len;
     if (!path[strspn(path, PATH_CHARS)])
-        return format(err, "%s", path);
+        return text_format(err, "%s", path);
     FILE *out = open_memstream(&text, &len);
     if (out)
         shell_quote(out, path);
@@ -141,55 +122,16 @@ static char *local_word(const char *path, struct error *err)
     return NULL;
 }
 
-/* The user to log in as, made of chars; NULL: none known, or one of ssh_config that cannot be written down: ssh finds that one by
- * itself. */
-static const char *login_user(const struct node *node, const char *chars)
-{
-    if (node->user)
-        return node->user;
-    const char *user = node->conf ? node->conf->user : NULL;
-    return user && *user && *user != '-' && !user[strspn(user, chars)] ? user : NULL;
-}
-
-/* What GNU parallel cannot be told in a login, ssh_config can tell ssh. */
-static int check_login(const struct node *node, struct error *err)
-{
-    if (node->user && node->user[strspn(node->user, LOGIN_USER_CHARS)])
-        return error_set(err, STATUS_DATA,
-                         "%s: the user '%s' cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
-                         "and User in ~/.ssh/config, and name that",
-                         node->name, node->user);
-    if (strchr(node->host, '%'))
-        return error_set(err, STATUS_DATA,
-                         "%s: an IPv6 zone cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
-                         "in ~/.ssh/config (the '%%' doubled), and name that",
-                         node->name);
-    return 0;
-}
-
-/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first "." for a port. */
-static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLEN])
-{
-    struct in6_addr address;
-    const uint8_t *b = address.s6_addr;
-    if (!strchr(node->host, '.') || inet_pton(AF_INET6, node->host, &address) != 1)
-        return node->host;
-    size_t len = 0;
-    for (size_t i = 0; i < 16; i += 2)
-        len += (size_t)snprintf(text + len, INET6_ADDRSTRLEN - len, "%s%x", i ? ":" : "", (unsigned)(b[i] << 8 | b[i + 1]));
-    return text;
-}
-
 /* What stands before the id. */
 static char *xspec_head(const struct node *node, struct error *err)
 {
     char port[16] = "";
     if (node->local)
-        return format(err, "popen");
+        return text_format(err, "popen");
     if (node->port)
         snprintf(port, sizeof port, "-p %u ", node->port);
-    const char *user = login_user(node, XSPEC_USER_CHARS);
-    return format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
+    const char *user = ssh_target_user(node, XSPEC_USER_CHARS);
+    return text_format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
 }
 
 /* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own PATH: a login shell's may be
@@ -209,17 +151,17 @@ static char *xspec_tail(const struct node *node, const struct xspec_params *para
     char *tail = NULL;
     if (node->local && pythons) {
         char *python = local_word(pythons[n], err);
-        tail = python ? format(err, "//python=%s", python) : NULL;
+        tail = python ? text_format(err, "//python=%s", python) : NULL;
         free(python);
         return tail;
     }
     if (node->local)
-        return format(err, "%s", "");
+        return text_format(err, "%s", "");
     const char *found = python_found(node, pythons[n], n);
     char *chdir = node_place(node, params->chdir, params->chdir);
     char *python = node_place(node, params->chdir, found);
     if (chdir && python)
-        tail = format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python, params->ssh_config ? "//ssh_config=" : "",
+        tail = text_format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python, params->ssh_config ? "//ssh_config=" : "",
                       params->ssh_config ? params->ssh_config : "");
     else
         error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
@@ -236,7 +178,7 @@ static int add_xspecs(char ***end, char *const **id, const struct node *node, si
     size_t i = 0;
     while (head && i < count) {
         char *tail = xspec_tail(node, params, params->each ? i : 0, err);
-        char *xspec = tail ? format(err, "%s//id=%s%s", head, **id, tail) : NULL;
+        char *xspec = tail ? text_format(err, "%s//id=%s%s", head, **id, tail) : NULL;
         free(tail);
         if (!xspec)
             break;
@@ -253,7 +195,7 @@ char **xspec_tx(const struct node_list *list, const struct xspec_params *params,
     size_t each = params->each ? strings_count((char *const *)params->pythons) : 0;
     uint64_t total = 0;
     for (size_t i = 0; i < list->count; i++)
-        if (xspec_in_use(&list->nodes[i]))
+        if (node_in_use(&list->nodes[i]))
             total += each ? each : list->nodes[i].processes;
     if (check_params(params, err) < 0 || check_local(list, params, err) < 0)
         return NULL;
@@ -272,48 +214,11 @@ char **xspec_tx(const struct node_list *list, const struct xspec_params *params,
     if (!xspecs)
         result = error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
     for (size_t i = 0; result == 0 && i < list->count; i++)
-        if (xspec_in_use(&list->nodes[i]))
+        if (node_in_use(&list->nodes[i]))
             result = add_xspecs(&end, &id, &list->nodes[i], each ? each : list->nodes[i].processes, params, err);
     strings_free(ids);
     if (result == 0)
         return xspecs;
     strings_free(xspecs);
     return NULL;
-}
-
-static char *sshlogin(const struct node *node, struct error *err)
-{
-    if (node->local)
-        return format(err, "%u/:", node->processes);
-    char address[INET6_ADDRSTRLEN];
-    if (check_login(node, err) < 0)
-        return NULL;
-    bool brackets = strchr(node->host, ':') && node->port;
-    const char *user = login_user(node, LOGIN_USER_CHARS);
-    char port[16] = "";
-    if (node->port)
-        snprintf(port, sizeof port, ":%u", node->port);
-    return format(err, "%u/%s%s%s%s%s%s", node->processes, user ? user : "", user ? "@" : "",
-                  brackets ? "[" : "", login_host(node, address), brackets ? "]" : "", port);
-}
-
-char **xspec_sshlogin(const struct node_list *list, struct error *err)
-{
-    char **logins = calloc(list->count + 1, sizeof *logins);
-    char **end = logins;
-    if (!logins) {
-        error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
-        return NULL;
-    }
-    for (size_t i = 0; i < list->count; i++) {
-        if (!xspec_in_use(&list->nodes[i]))
-            continue;
-        char *login = sshlogin(&list->nodes[i], err);
-        if (!login) {
-            strings_free(logins);
-            return NULL;
-        }
-        *end++ = login;
-    }
-    return logins;
 }

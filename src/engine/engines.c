@@ -1,0 +1,4 @@
+#include "engine/engine.h"
+#include "engine/pytest/pytest.h"
+
+const struct engine *const engines[] = {&engine_pytest, NULL};
