@@ -1,6 +1,7 @@
 #include "base/option.h"
 
 #include "base/strv.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -48,19 +49,15 @@ int option_add_string(void *values, const struct option_row *row, const char *va
     return 0;
 }
 
-/* Digits only: strtoull(3) would take blanks and signs, and -5 as a huge number. */
 static int take_number(const struct option_row *row, const char *value, uint64_t *result, struct error *err)
 {
     if (!*value)
         return option_needs_value(row, err);
-    if (value[strspn(value, "0123456789")])
+    if (value[strspn(value, TEXT_DIGITS)])
         return error_set(err, STATUS_USAGE, "--%s=%s: not a whole number%s", row->name, value, row->unit);
-    errno = 0;
-    unsigned long long n = strtoull(value, NULL, 10);
-    if (errno || n < row->min || n > row->max)
+    if (!text_number(value, row->min, row->max, result))
         return error_set(err, STATUS_USAGE, "--%s=%s: not a number from %llu to %llu", row->name, value,
                          (unsigned long long)row->min, (unsigned long long)row->max);
-    *result = n;
     return 0;
 }
 
@@ -87,14 +84,12 @@ int option_set_duration(void *values, const struct option_row *row, const char *
 {
     if (!*value)
         return option_needs_value(row, err);
-    size_t digits = strspn(value, "0123456789");
-    const char *unit = value + digits;
-    uint64_t factor = !strcmp(unit, "h") ? 3600 : !strcmp(unit, "m") ? 60 : 1;
+    size_t digits = strspn(value, TEXT_DIGITS);
+    const char *unit = value + digits, *p = value;
+    uint64_t n, factor = !strcmp(unit, "h") ? 3600 : !strcmp(unit, "m") ? 60 : 1;
     if (digits == 0 || (factor == 1 && *unit && strcmp(unit, "s")))
         return error_set(err, STATUS_USAGE, "--%s=%s: not a duration such as 90, 90s, 10m or 2h", row->name, value);
-    errno = 0;
-    unsigned long long n = strtoull(value, NULL, 10);
-    if (errno || n > row->max / factor || n * factor < row->min)
+    if (!text_digits(&p, unit, &n) || n > row->max / factor || n * factor < row->min)
         return error_set(err, STATUS_USAGE, "--%s=%s: not a duration from 1 s to %llu h", row->name, value,
                          (unsigned long long)row->max / 3600);
     *(uint32_t *)option_member(values, row) = (uint32_t)(n * factor);

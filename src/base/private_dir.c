@@ -67,10 +67,8 @@ static bool read_proc(const char *path, char *text, size_t size)
     int fd = file_open(path);
     if (fd < 0)
         return false;
-    size_t len = 0;
-    ssize_t n;
-    while (len < size - 1 && (n = read(fd, text + len, size - 1 - len)) > 0)
-        len += (size_t)n;
+    size_t len;
+    file_read(fd, text, size - 1, &len);
     close(fd);
     text[len] = '\0';
     return len > 0;

@@ -8,8 +8,10 @@
  * descriptors and never through a link: what a link in here leads to is not ours.
  */
 #include "base/rundir.h"
+#include "base/file.h"
 
 #include "base/path.h"
+#include "base/text.h"
 
 #include "base/private_dir.h"
 
@@ -44,7 +46,7 @@ static const char *unusable(const char *base)
 {
     if (!strcmp(base, "/"))
         return "is the root directory";
-    if (base[strspn(base, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/+@,:=-")])
+    if (base[strspn(base, TEXT_ALNUM "._/+@,:=-")])
         return "its path has special characters";
     return strlen(base) > BASE_MAX ? "its path is too long" : NULL;
 }
@@ -52,7 +54,7 @@ static const char *unusable(const char *base)
 /* A new directory in the one behind fd; its name goes into the end of path, which is TEMPLATE. */
 static int make_in(int fd, char *path)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    static const char letters[] = TEXT_ALNUM;
     char *name = strrchr(path, '/') + 1, *random = strrchr(path, '.') + 1;
     for (int i = 0; i < TRIES; i++) {
         unsigned char bytes[6];
@@ -204,19 +206,16 @@ out:
 
 char *rundir_tail(const char *path, size_t max, size_t *len)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = file_open(path);
     char *text = NULL;
     if (fd < 0)
         return NULL;
     off_t size = lseek(fd, 0, SEEK_END);
     off_t from = size > (off_t)max ? size - (off_t)max : 0;
     if (size >= 0 && lseek(fd, from, SEEK_SET) >= 0 && (text = malloc(max + 1))) {
-        *len = 0;
-        ssize_t n = 0;
-        while (*len < max && ((n = read(fd, text + *len, max - *len)) > 0 || (n < 0 && errno == EINTR)))
-            *len += n > 0 ? (size_t)n : 0;
+        int failure = file_read(fd, text, max, len);
         text[*len] = '\0';
-        if (n < 0) { /* a part would be taken for the whole */
+        if (failure) { /* a part would be taken for the whole */
             int failed = errno;
             free(text);
             text = NULL;

@@ -9,6 +9,7 @@
 #include "copy/project.h"
 
 #include "base/strv.h"
+#include "base/text.h"
 
 #include "base/file.h"
 #include "base/path.h"
@@ -22,10 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-#define PATH_CHARS ALNUM "._/+@%,:=-"
+#define PATH_CHARS TEXT_ALNUM "._/+@%,:=-"
 /* Of a name that cloudplan makes up: no "=", since "a=1/bin/x" is an assignment to a shell. */
-#define NAME_CHARS ALNUM "._+@%,:-"
+#define NAME_CHARS TEXT_ALNUM "._+@%,:-"
 
 static int no_memory(struct error *err)
 {

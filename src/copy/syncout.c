@@ -1,19 +1,10 @@
 /* Strict readers: a line that is not exactly of the form is passed over. */
 #include "copy/syncout.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <string.h>
-
-/* Digits at *p (before end) as a number; false where there is none or it is too large. */
-static bool pass_number(const char **p, const char *end, uint64_t *value)
-{
-    const char *start = *p;
-    *value = 0;
-    for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
-        if (__builtin_mul_overflow(*value, 10, value) || __builtin_add_overflow(*value, (uint64_t)(**p - '0'), value))
-            return false;
-    return *p > start;
-}
 
 static void pass_blanks(const char **p, const char *end)
 {
@@ -25,10 +16,10 @@ static bool progress_record(const char *p, const char *end, uint64_t *bytes, uns
 {
     uint64_t b, pct;
     pass_blanks(&p, end);
-    if (!pass_number(&p, end, &b) || p == end || *p != ' ')
+    if (!text_digits(&p, end, &b) || p == end || *p != ' ')
         return false;
     pass_blanks(&p, end);
-    if (!pass_number(&p, end, &pct) || p == end || *p != '%' || pct > 100)
+    if (!text_digits(&p, end, &pct) || p == end || *p != '%' || pct > 100)
         return false;
     *bytes = b;
     *percent = (unsigned)pct;
@@ -60,7 +51,7 @@ static bool field(const char *line, const char *end, unsigned nth, uint64_t *val
             return false;
         line++;
     }
-    return pass_number(&line, end, value) && line < end && *line == '\t';
+    return text_digits(&line, end, value) && line < end && *line == '\t';
 }
 
 /* Takes the next complete record off *text; false at the end. */
@@ -190,7 +181,7 @@ bool rsync_total_size(const char *text, uint64_t *bytes)
             continue;
         const char *p = line + sizeof key - 1, *end = p + strcspn(p, "\n");
         uint64_t size;
-        if (pass_number(&p, end, &size) && (size_t)(end - p) == strlen(" bytes") && !strncmp(p, " bytes", 6)) {
+        if (text_digits(&p, end, &size) && (size_t)(end - p) == strlen(" bytes") && !strncmp(p, " bytes", 6)) {
             *bytes = size;
             return true;
         }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Of a user: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a shell. */
-#define LOGIN_USER_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+"
+#define LOGIN_USER_CHARS TEXT_ALNUM "._-+"
 
 /* What GNU parallel cannot be told in a login, ssh_config can tell ssh. */
 static int check_login(const struct node *node, struct error *err)

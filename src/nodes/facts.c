@@ -7,6 +7,8 @@
  */
 #include "nodes/facts.h"
 
+#include "base/text.h"
+
 #include <stddef.h>
 #include <string.h>
 
@@ -153,20 +155,13 @@ static bool is_end(struct span line, const char *nonce)
  * sum of two does not overflow.  Says what is wrong, or NULL. */
 static const char *parse_number(struct span text, uint64_t *number)
 {
-    uint64_t n = 0;
-    bool large = false;
-    if (text.len == 0)
+    const char *p = text.at, *end = text.at + text.len;
+    size_t digits = 0;
+    while (digits < text.len && text.at[digits] >= '0' && text.at[digits] <= '9')
+        digits++;
+    if (digits == 0 || digits < text.len)
         return "is not a number";
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] < '0' || text.at[i] > '9')
-            return "is not a number";
-        unsigned digit = (unsigned)(text.at[i] - '0');
-        large = large || n > ((uint64_t)INT64_MAX - digit) / 10;
-        if (!large)
-            n = n * 10 + digit;
-    }
-    *number = n;
-    return large ? "is too large" : NULL;
+    return text_digits(&p, end, number) && *number <= INT64_MAX ? NULL : "is too large";
 }
 
 /* Exactly count numbers, one blank between. */
@@ -275,7 +270,7 @@ static bool next_word(struct span *rest, struct span *word)
 /* What USER@CONTROLLER is made of. */
 static bool is_holder(struct span text)
 {
-    static const char chars[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._@:-";
+    static const char chars[] = TEXT_ALNUM "._@:-";
     for (size_t i = 0; i < text.len; i++)
         if (!memchr(chars, text.at[i], sizeof chars - 1))
             return false;

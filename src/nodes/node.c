@@ -6,6 +6,7 @@
  * duplicates: to compare each name with all others is quadratic, and an inventory may hold
  * ten thousand. */
 #include "nodes/node.h"
+#include "base/text.h"
 #include "base/path.h"
 
 #include "nodes/range.h"
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_CHARS "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-"
+#define NAME_CHARS TEXT_ALNUM "._-"
 
 /* Of a directory on a node, besides the bytes of other alphabets: what every shell leaves alone. */
 #define DIR_CHARS NAME_CHARS "+@/~,:=%"
@@ -92,9 +93,8 @@ static int check_v6(const char *s, size_t len, struct error *err)
 
 static int parse_port(uint16_t *port, const char *s, struct error *err)
 {
-    size_t len = strspn(s, "0123456789");
-    unsigned long value = len > 0 && len <= 5 && s[len] == '\0' ? strtoul(s, NULL, 10) : 0;
-    if (value < 1 || value > UINT16_MAX)
+    uint64_t value;
+    if (strlen(s) > 5 || !text_number(s, 1, UINT16_MAX, &value))
         return error_set(err, STATUS_DATA, "the port '%s' is not a number from 1 to 65535", s);
     *port = (uint16_t)value;
     return 0;

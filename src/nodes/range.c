@@ -3,10 +3,11 @@
  * The names are counted first and made one by one: "{1..999999999}" costs nothing but its error. */
 #include "nodes/range.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#define DIGITS "0123456789"
 #define DIGITS_MAX 18 /* fits a uint64_t, also as a difference plus one */
 
 static uint64_t number_of(const char *digits, size_t n)
@@ -24,13 +25,13 @@ static int parse_one(struct range_piece *piece, const char *s, size_t *len, stru
     bool brace = *s == '{';
     const char *separator = brace ? ".." : "-";
     const char *n = s + 1;
-    size_t n_len = strspn(n, DIGITS);
+    size_t n_len = strspn(n, TEXT_DIGITS);
     const char *m = n + n_len;
     size_t m_len = 0;
     bool whole = n_len > 0 && strncmp(m, separator, strlen(separator)) == 0;
     if (whole) {
         m += strlen(separator);
-        m_len = strspn(m, DIGITS);
+        m_len = strspn(m, TEXT_DIGITS);
         whole = m_len > 0 && m[m_len] == (brace ? '}' : ']');
     }
     *len = 0;

@@ -4,6 +4,7 @@
  * ends, and at most every 10 seconds in between, so that a log stays short and still shows life.
  */
 #include "report/report.h"
+#include "base/text.h"
 #include "engine/sshlogin.h"
 
 #include "base/child.h"
@@ -105,25 +106,13 @@ void report_probe_progress(void *arg, const struct node_list *list, size_t done)
     progress_line(arg, text);
 }
 
-static void size_text(uint64_t bytes, char buf[24])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    while (value >= 1024 && unit < 6) {
-        value /= 1024;
-        unit++;
-    }
-    snprintf(buf, 24, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
-}
-
 void report_copied(struct report *report)
 {
     const struct sync_progress *p = &report->copied;
     char bytes[24];
     if (p->nodes_total == 0)
         return;
-    size_text(p->bytes, bytes);
+    text_size(p->bytes, bytes);
     report_note(report, "copied %s to %zu of %zu nodes in %lld.%lld s", bytes, p->nodes_done, p->nodes_total,
                 p->elapsed_ms / 1000, p->elapsed_ms / 100 % 10);
 }
@@ -132,12 +121,12 @@ void report_sync_progress(void *arg, const struct sync_progress *p)
 {
     ((struct report *)arg)->copied = *p;
     char text[300], bytes[24], rate[24], total[24], left[80] = "";
-    size_text(p->bytes, bytes);
-    size_text(p->elapsed_ms > 0 ? p->bytes * 1000 / (uint64_t)p->elapsed_ms : 0, rate);
+    text_size(p->bytes, bytes);
+    text_size(p->elapsed_ms > 0 ? p->bytes * 1000 / (uint64_t)p->elapsed_ms : 0, rate);
     if (p->bytes_total > p->bytes && p->bytes && p->elapsed_ms > 500) {
         double seconds = (double)(p->bytes_total - p->bytes) * (double)p->elapsed_ms / (double)p->bytes / 1000;
         unsigned whole = seconds < 1e6 ? (unsigned)seconds : 1000000;
-        size_text(p->bytes_total, total);
+        text_size(p->bytes_total, total);
         snprintf(left, sizeof left, " of %s, %u:%02u left", total, whole / 60, whole % 60);
     }
     char failed[40] = "";
@@ -217,7 +206,7 @@ static void table(const struct report *report, const struct node_list *list, FIL
         const char *term = plan_term_name(node->limited_by);
         if (node->has_facts) {
             snprintf(cores, sizeof cores, "%u", node->facts.cores);
-            size_text(node->facts.mem_available, memory);
+            text_size(node->facts.mem_available, memory);
         }
         if (term && node->state == NODE_READY)
             snprintf(processes, sizeof processes, "%u", node->processes);

@@ -7,9 +7,10 @@
  */
 #include "run/options.h"
 
-#include "nodes/facts.h"
 #include "base/path.h"
 #include "base/strv.h"
+#include "base/text.h"
+#include "nodes/facts.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -53,7 +54,7 @@ static int add_from(void *options, const struct option_row *row, const char *val
 static int set_cipher(void *options, const struct option_row *row, const char *value, struct error *err)
 {
     const char *names = value + (*value && strchr("+^", *value) ? 1 : 0);
-    if (names[strspn(names, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@.,_-")])
+    if (names[strspn(names, TEXT_ALNUM "@.,_-")])
         return error_set(err, STATUS_USAGE, "--%s=%s: not a cipher's name, see ssh -Q cipher", row->name,
                          value);
     ((struct options *)options)->cipher = value;

@@ -15,6 +15,9 @@
  * typed.
  */
 #include "ssh/host_rules.h"
+#include "base/file.h"
+
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -167,7 +170,7 @@ static int take_line(struct reader *r, char *line, unsigned depth, struct error 
     char *keyword = line + strspn(line, BLANKS);
     if (!*keyword || *keyword == '#')
         return 0;
-    size_t len = strspn(keyword, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    size_t len = strspn(keyword, TEXT_ALNUM);
     char *rest = keyword + len;
     if (len == 0 || (*rest && !strchr(BLANKS "=", *rest))) {
         /* ssh may see a keyword where there seems to be none: `"Host" x`, `=Host x`. */
@@ -211,36 +214,18 @@ static int take_text(struct reader *r, char *text, size_t len, unsigned depth, s
 static int slurp(struct reader *r, const char *path, char **text, size_t *len, struct error *err)
 {
     struct stat st;
-    int result = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    *text = NULL;
     *len = 0;
-    if (fd < 0) {
+    if (!(*text = file_text(path, BYTES_MAX - r->bytes, len, &st))) {
         /* ssh takes an absent file for an empty one; of one that it may read and we not we know nothing. */
+        if (errno == ENOMEM)
+            return error_errno(err, path);
         r->rules->unusable |= errno != ENOENT && errno != ENOTDIR;
         return 0;
     }
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 ||
-        (size_t)st.st_size > BYTES_MAX - r->bytes) {
-        r->rules->unusable = true;
-        goto out;
-    }
-    size_t size = (size_t)st.st_size;
-    if (!(*text = malloc(size + 1))) {
-        result = error_errno(err, path);
-        goto out;
-    }
-    /* One byte more than there should be: a file that grows, or whose size is not known. */
-    ssize_t n;
-    while ((n = read(fd, *text + *len, size + 1 - *len)) > 0 || (n < 0 && errno == EINTR))
-        *len += n > 0 ? (size_t)n : 0;
-    if (n < 0 || *len != size)
-        r->rules->unusable = true;
-    *len = *len < size ? *len : size;
-    (*text)[*len] = '\0';
+    /* A file that changes. */
+    r->rules->unusable |= *len != (size_t)st.st_size;
     r->bytes += *len;
-out:
-    close(fd);
-    return result;
+    return 0;
 }
 
 static int read_file(struct reader *r, const char *path, unsigned depth, struct error *err)

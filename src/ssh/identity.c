@@ -6,6 +6,7 @@
  * does not end) is refused here too, so that no node is reached with a key that the data plane cannot use.
  */
 #include "ssh/identity.h"
+#include "base/file.h"
 
 #include "ssh/agent.h"
 #include "ssh/key.h"
@@ -206,58 +207,19 @@ static unsigned char *find_public(const char *text, size_t len, size_t *blob_len
     return NULL;
 }
 
-/* Reads a whole file, in one piece of memory so that no copy of a secret is left behind.  NULL: errno, EINVAL
- * for what is no key file by its kind or size. */
-static char *read_key_file(const char *path, size_t *len, struct stat *st)
-{
-    char *text = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd == -1)
-        return NULL;
-    if (fstat(fd, st))
-        goto fail;
-    if (!S_ISREG(st->st_mode) || (uintmax_t)st->st_size > FILE_MAX) {
-        errno = EINVAL;
-        goto fail;
-    }
-    size_t size = (size_t)st->st_size;
-    text = malloc(size + 1);
-    if (!text)
-        goto fail;
-    for (*len = 0; *len < size;) {
-        ssize_t n = read(fd, text + *len, size - *len);
-        if (n == 0)
-            break;
-        if (n > 0)
-            *len += (size_t)n;
-        else if (errno != EINTR)
-            goto fail;
-    }
-    close(fd);
-    return text;
-fail:;
-    int saved = errno;
-    if (text)
-        explicit_bzero(text, *len);
-    free(text);
-    close(fd);
-    errno = saved;
-    return NULL;
-}
-
 /* Reads FILE.  -1: no memory. */
 static int load_private(struct candidate *c)
 {
     int result = -1;
     size_t len = 0;
     struct stat st;
-    char *text = read_key_file(c->path, &len, &st);
+    char *text = file_text(c->path, FILE_MAX, &len, &st);
     if (!text) {
         if (errno == ENOMEM)
             return -1;
         if (errno == EACCES || errno == EPERM)
             c->why = "not readable";
-        else if (errno != ENOENT && errno != ENOTDIR && errno != EINVAL)
+        else if (errno != ENOENT && errno != ENOTDIR && errno != EINVAL && errno != EISDIR && errno != EFBIG)
             c->why = "cannot be read";
         return 0;
     }
@@ -291,7 +253,7 @@ static int load_public(struct candidate *c)
     char *path, *text;
     if (asprintf(&path, "%s.pub", c->path) == -1)
         return -1;
-    text = read_key_file(path, &len, &st);
+    text = file_text(path, FILE_MAX, &len, &st);
     free(path);
     if (text)
         c->public[1].data = find_public(text, len, &c->public[1].len);

@@ -6,6 +6,7 @@
  * for the few lines that match, since a file of thousands is read for a few hosts.
  */
 #include "ssh/known_hosts.h"
+#include "base/file.h"
 
 #include "ssh/key.h"
 #include "ssh/known_names.h"
@@ -143,36 +144,16 @@ static int parse_source(struct known_hosts *known)
 /* -1: no memory.  What else goes wrong is the source's error. */
 static int read_source(struct source *source)
 {
-    size_t room = 0;
-    /* A FIFO must not block here. */
-    int fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), result = 0;
-    if (fd == -1) {
-        source->error = errno == ENOENT || errno == ENOTDIR ? 0 : errno;
-        return 0;
-    }
-    for (;;) {
-        if (source->len == room) {
-            room = room ? room * 2 : 16384;
-            char *text = room <= SOURCE_MAX ? realloc(source->text, room) : NULL;
-            if (!text) {
-                source->error = EFBIG;
-                result = room <= SOURCE_MAX ? -1 : 0;
-                break;
-            }
-            source->text = text;
-        }
-        ssize_t n = read(fd, source->text + source->len, room - source->len);
-        if (n == 0)
-            break;
-        if (n > 0) {
-            source->len += (size_t)n;
-        } else if (errno != EINTR) {
-            source->error = errno;
-            break;
-        }
-    }
-    close(fd);
-    return result;
+    struct stat st;
+    source->text = file_text(source->path, SOURCE_MAX, &source->len, &st);
+    if (!source->text && errno == ENOMEM)
+        return -1;
+    /* /dev/null is the usual way to have none; what waits to be written to holds nothing yet. */
+    bool none = errno == ENOENT || errno == ENOTDIR ||
+                (errno == EINVAL && (!strcmp(source->path, "/dev/null") || (!stat(source->path, &st) && S_ISFIFO(st.st_mode))));
+    if (!source->text && !none)
+        source->error = errno;
+    return 0;
 }
 
 static struct known_hosts *create_list(size_t sources, struct error *err)

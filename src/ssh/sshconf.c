@@ -7,6 +7,7 @@
  * name, UserKnownHostsFile and IdentityAgent before it prints them, but not in IdentityFile.
  */
 #include "base/strv.h"
+#include "base/text.h"
 #include "ssh/sshconf.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define NAME_CHARS "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-"
+#define NAME_CHARS TEXT_ALNUM "._-"
 
 /* Values that need the others before they can be read; they point into the text. */
 struct raw {
@@ -213,8 +214,7 @@ static int read_identityagent(struct sshconf *conf, const char *value, const cha
     if (!strcmp(value, "none"))
         return 0;
     if (value[0] == '$' && value[1] &&
-        value[1 + strspn(value + 1, "0123456789_abcdefghijklmnopqrstuvwxyz"
-                                    "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
+        value[1 + strspn(value + 1, TEXT_ALNUM "_")] == '\0')
         return agent_from_environment(conf, value + 1);
     int done = value[0] == '$' ? 0 : expand(conf, value, home, false, &conf->identityagent);
     return done < 0 ? -1 : done == 0 ? unsupported(conf, "a token in IdentityAgent") : 0;
@@ -273,9 +273,8 @@ static int check_names(struct sshconf *conf, const struct raw *raw, struct error
     if (raw->no_command)
         return error_set(err, STATUS_DATA, "ssh_config: %s: no command can be run there", raw->no_command);
     const char *port = raw->port ? raw->port : "";
-    size_t digits = strspn(port, "0123456789");
-    unsigned long number = digits > 0 && digits <= 5 && !port[digits] ? strtoul(port, NULL, 10) : 0;
-    if (number < 1 || number > UINT16_MAX)
+    uint64_t number;
+    if (strlen(port) > 5 || !text_number(port, 1, UINT16_MAX, &number))
         return error_set(err, STATUS_DATA, "ssh -G: \"%s\" is not a port", port);
     conf->port = (uint16_t)number;
     /* No command line holds it: where the user was not typed, ssh reads ssh_config again.  But reports do. */

@@ -4,12 +4,13 @@
 #include "engine/pytest/settings.h"
 
 #include "base/child.h"
-#include "engine/pytest/check.h"
 #include "base/file.h"
-#include "engine/pytest/env.h"
 #include "base/path.h"
 #include "base/rundir.h"
 #include "base/strv.h"
+#include "base/text.h"
+#include "engine/pytest/check.h"
+#include "engine/pytest/env.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -50,12 +51,7 @@ static bool mentions(const char *dir, const char *name)
         return found;
     char *text = malloc(MENTION_MAX);
     size_t len = 0;
-    ssize_t n = 1;
-    while (text && len < MENTION_MAX && n != 0 && (n > 0 || errno == EINTR)) {
-        n = read(fd, text + len, MENTION_MAX - len);
-        len += n > 0 ? (size_t)n : 0;
-    }
-    found = !text || n < 0;
+    found = !text || file_read(fd, text, MENTION_MAX, &len);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         found = found || (len && memmem(text, len, words[i], strlen(words[i])));
     free(text);
@@ -371,7 +367,7 @@ static int get_modules(struct settings *s, json_t *document, struct error *err)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
         bad = bad || !name || !*name ||
-              name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")];
+              name[strspn(name, TEXT_ALNUM "_.-")];
         if (!bad)
             fprintf(out, "%s%s", i ? " " : "", name);
     }

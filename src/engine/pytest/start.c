@@ -17,12 +17,12 @@
 #include "base/child.h"
 #include "plan/descriptors.h"
 #include "engine/pytest/env.h"
+#include "base/file.h"
 #include "base/path.h"
 #include "base/rundir.h"
 #include "base/strv.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -128,13 +128,11 @@ static int record_expect(struct record *record, const char *rundir, struct error
 /* What follows the start's word in the record, in text; NULL where there is no record of this start. */
 static const char *record_read(const struct record *record, char text[RECORD_MAX])
 {
-    size_t len = 0, word = strlen(record->word);
-    ssize_t n;
-    int fd = open(record->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    size_t len, word = strlen(record->word);
+    int fd = file_open(record->path);
     if (fd < 0)
         return NULL;
-    while (len < RECORD_MAX - 1 && (n = read(fd, text + len, RECORD_MAX - 1 - len)) > 0)
-        len += (size_t)n;
+    file_read(fd, text, RECORD_MAX - 1, &len);
     close(fd);
     text[len] = '\0';
     text[strcspn(text, "\n")] = '\0';

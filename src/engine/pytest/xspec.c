@@ -17,11 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LETTERS_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 /* Of a user in an xspec: no blank, and nothing that a separator is made of. */
-#define XSPEC_USER_CHARS LETTERS_DIGITS "._-+@\\$"
+#define XSPEC_USER_CHARS TEXT_ALNUM "._-+@\\$"
 /* What a shell leaves alone.  Bytes of other alphabets do, too. */
-#define PATH_CHARS LETTERS_DIGITS "._-+@/~,:=%"
+#define PATH_CHARS TEXT_ALNUM "._-+@/~,:=%"
 
 /* Whether the value is a line of printable UTF-8: text_clean() would leave it alone. */
 static int check_clean(const char *what, const char *value, struct error *err)

@@ -4,6 +4,7 @@
  * a node says is in its ids, which may be made up to look like another one's: those are compared, by sorting, and what
  * is there already gets a number.  That may again be somebody's, so it is repeated until all differ. */
 #include "base/strv.h"
+#include "base/text.h"
 #include "engine/pytest/xspec_id.h"
 
 
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ID_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define ID_CHARS TEXT_ALNUM "._-"
 #define ID_PART_MAX 32 /* bytes of what a node says, in one part of an id */
 
 static int by_host(const void *a, const void *b)
