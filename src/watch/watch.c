@@ -1,9 +1,8 @@
 /* The wait, and what of a run counts.
  *
- * During a run nobody reads inotify's queue, which a coverage report in HTML can fill, and its single events do not tell a file
- * that a test made and removed again from an edit.  So a run is judged by two snapshots of the source files, before and
- * after; the queue is read up to its present end and forgotten, before the second snapshot is made: what is changed in
- * between is in both, and never in neither.
+ * What has changed is found by comparing two snapshots; inotify only says when to look.  So a file that a test made and removed again is
+ * no edit, and a full queue loses nothing.  A run is judged by the source files alone.  The queue is emptied before a
+ * snapshot is made: what is changed in between is in the snapshot, and at worst one look finds nothing.
  *
  * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a process, such as
  * this one, has its working directory there, or when a directory above it is moved.
@@ -38,8 +37,9 @@ struct watch {
     struct top *tops;              /* of the root, and of each directory from outside */
     struct watch_inotify *inotify; /* NULL: polling */
     char polls[160];               /* why */
-    struct snapshot *before;       /* polling: all as last seen; else the source files before the run, NULL outside */
-    int interval_ms;
+    struct snapshot *before;       /* as last seen */
+    int interval_ms;               /* between two looks, where nothing says when to look */
+    long long earliest;            /* clock_ms(): no look before */
     struct watch_seen seen; /* since the last watch_wait() or watch_end_run() */
 };
 
@@ -68,39 +68,24 @@ static int check_tops(struct watch *w, bool first, struct error *err)
 /* A new snapshot as the present state; before it, changes against the former one are noted. */
 static int renew(struct watch *w, bool sources_only, struct error *err)
 {
-    struct snapshot *now = snapshot_make(&w->tree, w->inotify != NULL, err);
+    long long begin = clock_ms();
+    if (w->inotify)
+        watch_inotify_woken(w->inotify);
+    struct snapshot *now = snapshot_make(&w->tree, w->inotify ? watch_inotify_enter : NULL, w->inotify, err);
     if (!now)
         return -1;
     if (w->before)
         snapshot_compare(w->before, now, sources_only, &w->seen);
     snapshot_destroy(w->before);
     w->before = now;
-    return 0;
-}
-
-/* Notes what inotify has to tell.  Where it has reached a limit, there is none afterwards. */
-static int read_inotify(struct watch *w, struct error *err)
-{
-    int result = w->inotify ? watch_inotify_look(w->inotify, &w->seen, w->polls, sizeof w->polls, err) : 0;
-    if (result == WATCH_INOTIFY_NOT_HERE) {
+    if (w->inotify && !watch_inotify_works(w->inotify, w->polls, sizeof w->polls)) {
         watch_inotify_destroy(w->inotify);
         w->inotify = NULL;
-        watch_note(&w->seen, "."); /* what is new must not become the state to compare with unnoticed */
     }
-    return result < 0 ? -1 : 0;
-}
-
-static int look(struct watch *w, struct error *err)
-{
-    if (check_tops(w, false, err) || read_inotify(w, err))
-        return -1;
-    if (w->inotify)
-        return 0;
-    long long begin = clock_ms();
-    int result = renew(w, false, err);
-    long long took = (clock_ms() - begin) * INTERVAL_TIMES;
-    w->interval_ms = took > INTERVAL_MS ? (int)took : INTERVAL_MS;
-    return result;
+    long long end = clock_ms(), pause = (end - begin) * INTERVAL_TIMES;
+    w->interval_ms = pause > INTERVAL_MS ? (int)pause : INTERVAL_MS;
+    w->earliest = end + (pause < INTERVAL_MS ? pause : INTERVAL_MS);
+    return 0;
 }
 
 static struct watch *create_watch(const struct watch_tree *tree, bool polling, struct error *err)
@@ -121,7 +106,7 @@ static struct watch *create_watch(const struct watch_tree *tree, bool polling, s
         goto out;
     if (!polling && watch_inotify_create(&w->inotify, &w->tree, w->polls, sizeof w->polls, err) < 0)
         goto out;
-    result = w->inotify ? 0 : renew(w, false, err);
+    result = renew(w, false, err);
 out:
     if (result) {
         watch_destroy(w);
@@ -159,8 +144,6 @@ const char *watch_polls(const struct watch *w)
 
 int watch_begin_run(struct watch *w, struct error *err)
 {
-    if (read_inotify(w, err))
-        return -1;
     snapshot_destroy(w->before);
     w->before = NULL;
     return renew(w, false, err);
@@ -168,26 +151,22 @@ int watch_begin_run(struct watch *w, struct error *err)
 
 int watch_end_run(struct watch *w, struct error *err)
 {
-    if (read_inotify(w, err))
-        return -1;
     w->seen.count = 0;
-    if (renew(w, true, err))
-        return -1;
-    if (w->inotify) {
-        snapshot_destroy(w->before);
-        w->before = NULL;
-    }
-    return 0;
+    return renew(w, true, err);
 }
 
+/* Until then, until inotify says that there is something to look at, or until a signal. */
 static void sleep_until(const struct watch *w, long long end)
 {
-    long long left = end - clock_ms();
+    long long now = clock_ms();
+    bool listens = w->inotify && now >= w->earliest;
+    if (w->inotify && !listens && w->earliest < end)
+        end = w->earliest;
     struct pollfd fds[2] = {
         {.fd = child_events_fd(), .events = POLLIN},
-        {.fd = w->inotify ? watch_inotify_fd(w->inotify) : -1, .events = POLLIN},
+        {.fd = listens ? watch_inotify_fd(w->inotify) : -1, .events = POLLIN},
     };
-    if (left > 0 && poll(fds, 2, (int)left) > 0 && fds[0].revents)
+    if (end > now && poll(fds, 2, (int)(end - now)) > 0 && fds[0].revents)
         child_events_clear();
 }
 
@@ -198,8 +177,8 @@ int watch_wait(struct watch *w, const char **changed, struct error *err)
     for (;;) {
         if (child_signal())
             return 0;
-        bool due = clock_ms() >= next;
-        if ((due || w->inotify) && look(w, err))
+        bool due = clock_ms() >= next, woken = w->inotify && clock_ms() >= w->earliest && watch_inotify_woken(w->inotify);
+        if (((due || woken) && check_tops(w, false, err)) || ((woken || (due && !w->inotify)) && renew(w, false, err)))
             return -1;
         long long now = clock_ms();
         if (w->seen.count > counted) {

@@ -1,13 +1,14 @@
 /* Waiting for a change in what is copied, for `cloudplan run --watch`: the project, or what --rsyncdir names of it, and
  * directories from outside, such as a virtualenv.
  *
- * On Linux by inotify; by looking through the whole tree every 2 s where inotify is not there, its limit is reached, or the
- * project is on a file system where other machines' changes do not reach it (watch_polls() says why).
+ * The tree is looked at whenever Linux's inotify says that something may have changed, but not for more than a tenth of the time; every 2 s where
+ * inotify is not there, its limit is reached, or the project is on a file system where other machines' changes do not reach it
+ * (watch_polls() says why).
  *
  * What counts:
- * - While waiting, every change of a file, directory or symbolic link counts: made, written, removed, renamed, permissions
- *   or times set (so that `touch` starts a run; polling does not look at a directory's own permissions and times).  A link is
- *   not followed.  What is only opened for writing, or written through a memory map alone, is not seen by inotify.
+ * - While waiting, whatever is another one than before: a file or link that is there or not, its size, times, permissions, inode (so
+ *   that `touch` starts a run); a directory that is there or not.  What has been made and removed between two looks has never
+ *   been.  A link is not followed.  What is only written through a memory map is seen at the next look.
  * - What the sync never copies (rsync_left_out[]), the ignores, and files that editors keep for themselves (swap, backup and lock
  *   files: watch_rules.c) never count.
  * - During a run, which writes files itself (report.xml, .coverage, htmlcov), only files count whose name ends in one

@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool watch_join(char buf[PATH_MAX], const char *dir, const char *name)
+static bool watch_join(char buf[PATH_MAX], const char *dir, const char *name)
 {
     return snprintf(buf, PATH_MAX, "%s%s%s", dir, *dir && *name ? "/" : "", name) < PATH_MAX;
 }
@@ -69,6 +69,19 @@ bool watch_wanted(const struct watch_tree *tree, const char *path, bool director
     }
     return wanted && !watch_ignored(tree->ignores, path, directory);
 }
+
+struct walk_entry {
+    const char *path; /* relative to the copy */
+    int dirfd;        /* the directory that holds it */
+    const char *name; /* in that */
+    bool directory;   /* no link to one */
+};
+
+/* entry: 0 to go on; anything else ends the walk and is its result. */
+struct walk_ops {
+    watch_enter *enter;                                                         /* before a directory is read */
+    int (*entry)(void *arg, const struct walk_entry *entry, struct error *err); /* for what is in it, in no order */
+};
 
 struct todo {
     char **paths; /* each owned */
@@ -143,21 +156,21 @@ static int read_directory(const struct watch_tree *tree, const char *path, DIR *
     return result;
 }
 
-int watch_walk(const struct watch_tree *tree, const char *from, const struct walk_ops *ops, void *arg, struct error *err)
+/* Through the whole tree; ignored things, and directories that cannot be read, are left out; links are not followed.  One descriptor
+ * at a time, however deep the tree.  0, what an op returned, or -1 and *err: STATUS_SYSTEM. */
+static int watch_walk(const struct watch_tree *tree, const struct walk_ops *ops, void *arg, struct error *err)
 {
     struct todo todo = {0};
-    int result = todo_add(&todo, from, err);
+    int result = todo_add(&todo, "", err);
     size_t next = 0;
-    for (const char *dir; result == 0 && !*from && (dir = watch_outside(tree, &next));)
+    for (const char *dir; result == 0 && (dir = watch_outside(tree, &next));)
         if (watch_wanted(tree, rsync_place(tree->root, dir), true))
             result = todo_add(&todo, rsync_place(tree->root, dir), err);
     while (result == 0 && todo.count > 0) {
         char *path = todo.paths[--todo.count];
         DIR *dir = NULL;
-        result = ops->enter ? ops->enter(arg, path, err) : 0;
-        if (result == WALK_SKIP)
-            result = 0;
-        else if (result == 0 && (result = open_directory(tree, path, &dir, err)) == 0 && dir)
+        ops->enter(arg, path);
+        if ((result = open_directory(tree, path, &dir, err)) == 0 && dir)
             result = read_directory(tree, path, dir, &todo, ops, arg, err);
         if (dir)
             closedir(dir);
@@ -179,22 +192,28 @@ struct item {
 };
 
 struct snapshot {
-    bool sources_only;
+    watch_enter *enter; /* NULL: nobody asked to be told */
+    void *enter_arg;
     struct item *items;
     size_t count, room;
     char *texts; /* the paths, each NUL-terminated */
     size_t texts_len, texts_room;
 };
 
+static void enter_directory(void *arg, const char *path)
+{
+    struct snapshot *s = arg;
+    if (s->enter)
+        s->enter(s->enter_arg, path);
+}
+
 static int take_entry(void *arg, const struct walk_entry *entry, struct error *err)
 {
     struct snapshot *s = arg;
     struct stat st;
-    if (s->sources_only && (entry->directory || !watch_is_source(entry->name)))
-        return 0;
     /* rsync is not asked for sockets, pipes and devices. */
     if (fstatat(entry->dirfd, entry->name, &st, AT_SYMLINK_NOFOLLOW) ||
-        !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || (S_ISDIR(st.st_mode) && !s->sources_only)))
+        !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || S_ISDIR(st.st_mode)))
         return 0;
     size_t len = strlen(entry->path) + 1;
     if (s->texts_room - s->texts_len < len) {
@@ -230,16 +249,17 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct item *)a)->path, ((const struct item *)b)->path);
 }
 
-struct snapshot *snapshot_make(const struct watch_tree *tree, bool sources_only, struct error *err)
+struct snapshot *snapshot_make(const struct watch_tree *tree, watch_enter *enter, void *arg, struct error *err)
 {
-    static const struct walk_ops ops = {NULL, take_entry};
+    static const struct walk_ops ops = {enter_directory, take_entry};
     struct snapshot *s = calloc(1, sizeof *s);
     if (!s) {
         error_errno(err, "watching");
         return NULL;
     }
-    s->sources_only = sources_only;
-    if (watch_walk(tree, "", &ops, s, err)) {
+    s->enter = enter;
+    s->enter_arg = arg;
+    if (watch_walk(tree, &ops, s, err)) {
         snapshot_destroy(s);
         return NULL;
     }
