@@ -44,7 +44,7 @@ SHOWN_MAX = 200  # lines of an internal error
 OUTCOMES = ("passed", "failed", "skipped")
 SCALARS = (type(None), bool, int, float, complex, bytes)
 
-MODULE_DICT = types.ModuleType.__dict__["__dict__"]  # also where a module makes an attribute of that name on demand
+MODULE_DICT = vars(types.ModuleType)["__dict__"]  # also where a module makes an attribute of that name on demand
 
 
 class Nonsense(Exception):

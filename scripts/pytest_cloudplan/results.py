@@ -14,7 +14,7 @@ import tempfile
 
 import pytest
 
-renamed = set()  # node ids in which a control character was escaped: no arguments for pytest
+renamed: set = set()  # node ids in which a control character was escaped: no arguments for pytest
 
 ORDER = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 

@@ -26,13 +26,15 @@ extern char **environ;
 
 #define READS_MAX 64 /* more than a pipe holds, at a page each */
 
-/* A terminating signal that nobody has looked at for so long, or the next one this long after it, ends the program on the spot. */
+/* A terminating signal that nobody has looked at for so long, or the next one this long after it, ends the
+ * program on the spot. */
 #define UNSEEN_S 10
 #define UNSEEN_AGAIN_S 2
 
 static int events[2] = {-1, -1};
 static volatile sig_atomic_t first_signal, signal_count, from_terminal;
-static volatile sig_atomic_t unseen_since; /* seconds of the clock, at least 1; 0: every signal has been seen */
+static volatile sig_atomic_t
+    unseen_since; /* seconds of the clock, at least 1; 0: every signal has been seen */
 static bool was_ignored[NSIG];
 static const int terminating[] = {SIGINT, SIGTERM, SIGHUP};
 const char *const child_unmarked[] = {"CLOUDPLAN_CONTROLLER", "CLOUDPLAN_RUN", "SSH_CONNECTION", NULL};
@@ -58,20 +60,22 @@ static void wake(void)
         ;
 }
 
-/* Only what is safe in a handler.  What is left is cleaned up by the janitor and by the guards, as after SIGKILL. */
+/* Only what is safe in a handler.  What is left is cleaned up by the janitor and by the guards, as after
+ * SIGKILL. */
 static void end_at_once(void)
 {
     struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT}; /* it may be what the program waits for */
-    const char *words = first_signal == SIGINT   ? "cloudplan: Interrupt, and an operation does not end: ended at once\n"
-                        : first_signal == SIGHUP ? "cloudplan: Hangup, and an operation does not end: ended at once\n"
-                                                 : "cloudplan: Terminated, and an operation does not end: ended at once\n";
+    const char *words =
+        first_signal == SIGINT   ? "cloudplan: Interrupt, and an operation does not end: ended at once\n"
+        : first_signal == SIGHUP ? "cloudplan: Hangup, and an operation does not end: ended at once\n"
+                                 : "cloudplan: Terminated, and an operation does not end: ended at once\n";
     if (poll(&err, 1, 0) > 0 && (err.revents & POLLOUT) && write(STDERR_FILENO, words, strlen(words)) < 0)
         _exit(STATUS_SIGNAL + first_signal);
     _exit(STATUS_SIGNAL + first_signal);
 }
 
-/* Every loop of the program looks at signals.  A call that blocks where nobody has thought of it (a write to a pipe that is full, a
- * file system that has gone) does not: it has some seconds. */
+/* Every loop of the program looks at signals.  A call that blocks where nobody has thought of it (a write to
+ * a pipe that is full, a file system that has gone) does not: it has some seconds. */
 static void watch_unseen(bool terminates)
 {
     struct timespec now;
@@ -136,7 +140,8 @@ int child_init(struct error *err)
     sigaction(SIGCHLD, &action, NULL);
     sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    /* A write beyond `ulimit -f` fails with EFBIG, which is told, instead of ending the program without a word. */
+    /* A write beyond `ulimit -f` fails with EFBIG, which is told, instead of ending the program without a
+     * word. */
     static bool ours;
     was_ignored[SIGXFSZ] = signal(SIGXFSZ, SIG_IGN) == SIG_IGN && (!ours || was_ignored[SIGXFSZ]);
     ours = true;
@@ -158,12 +163,14 @@ void child_events_clear(void)
     while (read(events[0], buf, sizeof buf) > 0)
         ;
     if (tick.call && clock_ms() >= tick.next) {
-        tick.next = clock_ms() + tick.interval_ms; /* first: what is called may wait, and so come here again */
+        tick.next =
+            clock_ms() + tick.interval_ms; /* first: what is called may wait, and so come here again */
         tick.call(tick.arg);
     }
 }
 
-/* The timer wakes up those who wait without a time limit; half the interval, so that none is missed by a little. */
+/* The timer wakes up those who wait without a time limit; half the interval, so that none is missed by a
+ * little. */
 void child_tick(void (*call)(void *), void *arg, int interval_ms)
 {
     int ms = call ? (interval_ms > 1 ? interval_ms / 2 : 1) : 0;
@@ -234,7 +241,8 @@ static char **env_make(const char *const *changes)
 }
 
 /* In the child, between fork and exec: only async-signal-safe calls. */
-static void child_become(const struct child_spec *spec, char **env, const int fds[3], int report, pid_t parent)
+static void child_become(const struct child_spec *spec, char **env, const int fds[3], int report,
+                         pid_t parent)
 {
     if (spec->detached)
         setsid();
@@ -316,7 +324,8 @@ int child_start(struct child *child, const struct child_spec *spec, struct error
         error_errno(err, spec->argv[0]);
         goto out;
     }
-    /* A signal that comes to the child before it has the default dispositions back would be lost in our handler. */
+    /* A signal that comes to the child before it has the default dispositions back would be lost in our
+     * handler. */
     sigset_t all, mask;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &mask);
@@ -382,7 +391,8 @@ bool child_wait(struct child *child, int timeout_ms)
         long long left = timeout_ms < 0 ? 1000 : end - clock_ms();
         if (left <= 0)
             break;
-        /* child_events_clear(), called by somebody else who waits, may have taken the wake-up of this child's end: look at least once a second. */
+        /* child_events_clear(), called by somebody else who waits, may have taken the wake-up of this child's
+         * end: look at least once a second. */
         struct pollfd pfd = {.fd = events[0], .events = POLLIN};
         if (poll(&pfd, 1, left < 1000 ? (int)left : 1000) > 0)
             cleared = true;

@@ -12,7 +12,10 @@ static size_t printable(const unsigned char *s)
 {
     if (s[0] >= 0x20 && s[0] < 0x7f)
         return 1;
-    size_t n = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
+    size_t n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+               : (s[0] & 0xf0) == 0xe0        ? 3
+               : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                              : 0;
     for (size_t i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
@@ -76,5 +79,6 @@ int error_value(struct error *err, const char *option, const char *value, const 
 
 int error_errno(struct error *err, const char *what)
 {
-    return error_set(err, STATUS_SYSTEM, "%s: %s%s", what, strerror(errno), errno == EFBIG ? ERROR_FILE_LIMIT : "");
+    return error_set(err, STATUS_SYSTEM, "%s: %s%s", what, strerror(errno),
+                     errno == EFBIG ? ERROR_FILE_LIMIT : "");
 }

@@ -31,17 +31,20 @@ enum exit_status {
 struct error {
     int status; /* 0: no error */
     char text[ERROR_TEXT_MAX];
-    /* Where the value of an option is wrong: its name without "--", a constant, and the value as it was given, borrowed.  NULL: something
-     * else is wrong, or which of its values is not told.  Whoever knows where values come from can name the place. */
+    /* Where the value of an option is wrong: its name without "--", a constant, and the value as it was
+     * given, borrowed.  NULL: something else is wrong, or which of its values is not told.  Whoever knows
+     * where values come from can name the place. */
     const char *option, *value;
 };
 
-#define ERROR_INIT {0, "", NULL, NULL}
+#define ERROR_INIT                                                                                           \
+    {                                                                                                        \
+        0, "", NULL, NULL                                                                                    \
+    }
 
 /* Sets *err unless it holds an error already; err may be NULL.  Always returns
  * -1, so that `return error_set(...)` reads well. */
-int error_set(struct error *err, int status, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+int error_set(struct error *err, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same with STATUS_USAGE for a wrong value of an option. */
 int error_value(struct error *err, const char *option, const char *value, const char *fmt, ...)

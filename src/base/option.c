@@ -88,7 +88,8 @@ int option_set_duration(void *values, const struct option_row *row, const char *
     const char *unit = value + digits, *p = value;
     uint64_t n, factor = !strcmp(unit, "h") ? 3600 : !strcmp(unit, "m") ? 60 : 1;
     if (digits == 0 || (factor == 1 && *unit && strcmp(unit, "s")))
-        return error_set(err, STATUS_USAGE, "--%s=%s: not a duration such as 90, 90s, 10m or 2h", row->name, value);
+        return error_set(err, STATUS_USAGE, "--%s=%s: not a duration such as 90, 90s, 10m or 2h", row->name,
+                         value);
     if (!text_digits(&p, unit, &n) || n > row->max / factor || n * factor < row->min)
         return error_set(err, STATUS_USAGE, "--%s=%s: not a duration from 1 s to %llu h", row->name, value,
                          (unsigned long long)row->max / 3600);
@@ -111,7 +112,11 @@ static void list_words(const char *const *words, char *text, size_t size)
     size_t used = 0;
     *text = '\0';
     for (size_t i = 0; words[i] && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s", !i ? "" : words[i + 1] ? ", " : " and ", words[i]);
+        used += (size_t)snprintf(text + used, size - used, "%s%s",
+                                 !i             ? ""
+                                 : words[i + 1] ? ", "
+                                                : " and ",
+                                 words[i]);
 }
 
 static int find(const struct option_row *row, const char *value, struct error *err)
@@ -121,7 +126,8 @@ static int find(const struct option_row *row, const char *value, struct error *e
     if (i >= 0)
         return i;
     list_words(row->words, list, sizeof list);
-    return error_set(err, STATUS_USAGE, "--%s=%s: unknown %s; there are %s", row->name, value, row->kind, list);
+    return error_set(err, STATUS_USAGE, "--%s=%s: unknown %s; there are %s", row->name, value, row->kind,
+                     list);
 }
 
 int option_set_word(void *values, const struct option_row *row, const char *value, struct error *err)

@@ -1,7 +1,8 @@
-/* Options as rows of a table, and the functions that set what a row stands for: a member of some struct of values.
+/* Options as rows of a table, and the functions that set what a row stands for: a member of some struct of
+ * values.
  *
- * Whoever has options of its own brings a table and a struct for them (run/options.c: cloudplan's; an engine: its own); parsing, --help
- * and the values of ini files are run/options.c's for all of them.
+ * Whoever has options of its own brings a table and a struct for them (run/options.c: cloudplan's; an engine:
+ * its own); parsing, --help and the values of ini files are run/options.c's for all of them.
  */
 #ifndef CLOUDPLAN_OPTION_H
 #define CLOUDPLAN_OPTION_H
@@ -20,8 +21,8 @@ struct option_row {
     const char *arg;  /* the value's name; NULL: takes none */
     enum option_group group;
     const char *help;
-    /* Sets the member at `offset` of the struct that values points to; value is borrowed for as long as that lives.  0, or -1 and
-     * *err: STATUS_USAGE, STATUS_SYSTEM without memory. */
+    /* Sets the member at `offset` of the struct that values points to; value is borrowed for as long as that
+     * lives.  0, or -1 and *err: STATUS_USAGE, STATUS_SYSTEM without memory. */
     int (*set)(void *values, const struct option_row *row, const char *value, struct error *err);
     size_t offset;
     const char *fallback;     /* the value without the option; goes through `set` like a typed one */
@@ -39,20 +40,28 @@ int option_needs_value(const struct option_row *row, struct error *err);
 
 /* --- for `set`; in brackets the member's type --- */
 
-int option_set_flag(void *values, const struct option_row *row, const char *value, struct error *err);   /* bool */
-int option_set_string(void *values, const struct option_row *row, const char *value, struct error *err); /* const char * */
+int option_set_flag(void *values, const struct option_row *row, const char *value,
+                    struct error *err); /* bool */
+int option_set_string(void *values, const struct option_row *row, const char *value,
+                      struct error *err); /* const char * */
 /* const char **, an owned NULL-terminated array of borrowed strings. */
 int option_add_string(void *values, const struct option_row *row, const char *value, struct error *err);
-int option_set_u32(void *values, const struct option_row *row, const char *value, struct error *err);      /* uint32_t */
-int option_set_mib(void *values, const struct option_row *row, const char *value, struct error *err);      /* uint64_t: bytes */
-int option_set_duration(void *values, const struct option_row *row, const char *value, struct error *err); /* uint32_t: seconds */
-int option_set_word(void *values, const struct option_row *row, const char *value, struct error *err);     /* const char *, one of words */
-int option_set_index(void *values, const struct option_row *row, const char *value, struct error *err);    /* enum: place in words */
+int option_set_u32(void *values, const struct option_row *row, const char *value,
+                   struct error *err); /* uint32_t */
+int option_set_mib(void *values, const struct option_row *row, const char *value,
+                   struct error *err); /* uint64_t: bytes */
+int option_set_duration(void *values, const struct option_row *row, const char *value,
+                        struct error *err); /* uint32_t: seconds */
+int option_set_word(void *values, const struct option_row *row, const char *value,
+                    struct error *err); /* const char *, one of words */
+int option_set_index(void *values, const struct option_row *row, const char *value,
+                     struct error *err); /* enum: place in words */
 
 /* Index of value in words, or -1. */
 int option_find_word(const char *const *words, const char *value);
 
-/* A struct of values as its table's rows say: lists empty, defaults set.  0, or -1 and *err; option_clear() in both cases. */
+/* A struct of values as its table's rows say: lists empty, defaults set.  0, or -1 and *err; option_clear()
+ * in both cases. */
 int option_prepare(void *values, const struct option_row *rows, size_t count, struct error *err);
 /* Frees the lists; what else there is is borrowed. */
 void option_clear(void *values, const struct option_row *rows, size_t count);

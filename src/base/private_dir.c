@@ -1,11 +1,12 @@
-/* The walk goes from "/" by descriptors and follows no link, so that what has been looked at is what is opened.  After it the path
- * itself can be used: whoever could exchange a part of it has been ruled out.
+/* The walk goes from "/" by descriptors and follows no link, so that what has been looked at is what is
+ * opened.  After it the path itself can be used: whoever could exchange a part of it has been ruled out.
  *
- * In a user namespace that lacks some user ids all of those, root's among them, are shown as one, the overflow id.  What
- * has that owner is taken for root's where it must be: where the namespace has no root, or where "/" belongs to that id.
+ * In a user namespace that lacks some user ids all of those, root's among them, are shown as one, the
+ * overflow id.  What has that owner is taken for root's where it must be: where the namespace has no root, or
+ * where "/" belongs to that id.
  *
- * A group counts as the user's own only if the databases of groups and users show that nobody else is in it; with an access control list
- * the bits of the group say something else, and it does not count.
+ * A group counts as the user's own only if the databases of groups and users show that nobody else is in it;
+ * with an access control list the bits of the group say something else, and it does not count.
  */
 #include "base/private_dir.h"
 
@@ -82,7 +83,9 @@ static uid_t other_root(void)
     if (!read_proc("/proc/self/uid_map", text, sizeof text) || private_dir_map_is_whole(text))
         return 0;
     bool has_root = private_dir_map_has_root(text);
-    uid_t overflow = read_proc("/proc/sys/kernel/overflowuid", text, sizeof text) ? (uid_t)strtoul(text, NULL, 10) : OVERFLOW_UID;
+    uid_t overflow = read_proc("/proc/sys/kernel/overflowuid", text, sizeof text)
+                         ? (uid_t)strtoul(text, NULL, 10)
+                         : OVERFLOW_UID;
     return !has_root || (stat("/", &st) == 0 && st.st_uid == overflow) ? overflow : 0;
 }
 

@@ -2,24 +2,24 @@
  *
  * Its path ends up in a ControlPath, in an ssh_config and in an xspec, so a base directory counts only if
  * the sockets fit and if none of the three would read anything into it ("%", blanks, "//"); TMPDIR of a CI
- * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in which anybody
- * could put a directory or a symbolic link of their own into the place of ours, or into that of a directory above
- * (private_dir.h).  A link in a base's path is resolved: where it leads to counts, and is what is used.  Removal goes by
- * descriptors and never through a link: what a link in here leads to is not ours.
+ * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in
+ * which anybody could put a directory or a symbolic link of their own into the place of ours, or into that of
+ * a directory above (private_dir.h).  A link in a base's path is resolved: where it leads to counts, and is
+ * what is used.  Removal goes by descriptors and never through a link: what a link in here leads to is not
+ * ours.
  */
 #include "base/rundir.h"
+
 #include "base/file.h"
-
 #include "base/path.h"
-#include "base/text.h"
-
 #include "base/private_dir.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <pwd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,8 @@ static int make_in(int fd, char *path)
     return -1;
 }
 
-/* The directory in one base: its path, owned by the caller; NULL and what is wrong with that base, or without memory "". */
+/* The directory in one base: its path, owned by the caller; NULL and what is wrong with that base, or without
+ * memory "". */
 static char *create_in(const char *base, char fault[PRIVATE_DIR_FAULT_MAX])
 {
     char *path = NULL, *real = NULL;
@@ -109,7 +110,10 @@ char *rundir_create(struct error *err)
     snprintf(cache, sizeof cache, "%.80s/.cache", user ? user->pw_dir : "");
     const struct {
         const char *name, *path;
-    } bases[] = {{"XDG_RUNTIME_DIR", getenv("XDG_RUNTIME_DIR")}, {"TMPDIR", getenv("TMPDIR")}, {"/tmp", "/tmp"}, {"/var/tmp", "/var/tmp"},
+    } bases[] = {{"XDG_RUNTIME_DIR", getenv("XDG_RUNTIME_DIR")},
+                 {"TMPDIR", getenv("TMPDIR")},
+                 {"/tmp", "/tmp"},
+                 {"/var/tmp", "/var/tmp"},
                  {"~/.cache", user ? cache : NULL}};
     size_t len = 0;
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
@@ -124,10 +128,14 @@ char *rundir_create(struct error *err)
             return NULL;
         }
         /* Each has its share of the line. */
-        len += (size_t)snprintf(faults + len, sizeof faults - len, "%s%s: %.62s", len ? "; " : "", bases[i].name, fault);
+        len += (size_t)snprintf(faults + len, sizeof faults - len, "%s%s: %.62s", len ? "; " : "",
+                                bases[i].name, fault);
     }
-    error_set(err, STATUS_SYSTEM, "no private directory can be made: set TMPDIR to a directory of your own, with a path of at most %zu plain "
-              "characters (%s)", BASE_MAX, faults);
+    error_set(err, STATUS_SYSTEM,
+              "no private directory can be made: set TMPDIR to a directory of your own, with a path of at "
+              "most %zu plain "
+              "characters (%s)",
+              BASE_MAX, faults);
     return NULL;
 }
 

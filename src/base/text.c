@@ -23,7 +23,8 @@ bool text_digits(const char **p, const char *end, uint64_t *number)
     const char *start = *p;
     *number = 0;
     for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
-        if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, (uint64_t)(**p - '0'), number))
+        if (__builtin_mul_overflow(*number, 10, number) ||
+            __builtin_add_overflow(*number, (uint64_t)(**p - '0'), number))
             return false;
     return *p > start;
 }

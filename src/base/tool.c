@@ -1,4 +1,5 @@
-/* Programs are asked for their version, since a name alone tells little: moreutils has a parallel, macOS an rsync. */
+/* Programs are asked for their version, since a name alone tells little: moreutils has a parallel, macOS an
+ * rsync. */
 #include "base/tool.h"
 
 #include "base/child.h"
@@ -29,8 +30,8 @@ static enum fit compare(const char *out, const char *begins, unsigned major, uns
     return first > major || (first == major && second >= minor) ? FITS : OLD;
 }
 
-int tool_check(const char *name, const char *option, const char *begins, unsigned major, unsigned minor, const char *hint,
-               struct error *err)
+int tool_check(const char *name, const char *option, const char *begins, unsigned major, unsigned minor,
+               const char *hint, struct error *err)
 {
     const char *const argv[] = {name, option, NULL};
     static const char *const env[] = {"PARALLEL", NULL};
@@ -46,8 +47,9 @@ int tool_check(const char *name, const char *option, const char *begins, unsigne
     if (fit == FITS)
         return 0;
     if (!started && status > STATUS_SIGNAL)
-        return error_set(err, STATUS_SYSTEM, "%s %s was ended by signal %d (%s)%s", name, option, status - STATUS_SIGNAL,
-                         strsignal(status - STATUS_SIGNAL), status - STATUS_SIGNAL == SIGXFSZ ? ERROR_FILE_LIMIT : "");
+        return error_set(err, STATUS_SYSTEM, "%s %s was ended by signal %d (%s)%s", name, option,
+                         status - STATUS_SIGNAL, strsignal(status - STATUS_SIGNAL),
+                         status - STATUS_SIGNAL == SIGXFSZ ? ERROR_FILE_LIMIT : "");
     return error_set(err, STATUS_TOOL, "%s: %s; %s", name,
                      started      ? "not found"
                      : fit == OLD ? "too old"

@@ -1,11 +1,11 @@
-/* One rsync for each directory in question, all at once, told to change nothing.  There are no other tries: where a
- * connection breaks now, the directory stays what it is. */
+/* One rsync for each directory in question, all at once, told to change nothing.  There are no other tries:
+ * where a connection breaks now, the directory stays what it is. */
 #include "copy/adopt.h"
 
-#include "copy/parallel.h"
-#include "copy/rsync_cmd.h"
 #include "base/path.h"
 #include "base/rundir.h"
+#include "copy/parallel.h"
+#include "copy/rsync_cmd.h"
 #include "copy/syncout.h"
 
 #include <stdio.h>
@@ -47,7 +47,8 @@ static int make(struct question *question, struct node *node, size_t number, con
     question->errors = path_join(params->rundir, errors);
     if (!question->out || !question->errors)
         return -1;
-    question->command = rsync_command(rules, params, RSYNC_ADOPT, node, ssh_config, question->out, question->errors);
+    question->command =
+        rsync_command(rules, params, RSYNC_ADOPT, node, ssh_config, question->out, question->errors);
     return question->command ? 0 : -1;
 }
 
@@ -59,15 +60,18 @@ static void judge(const struct question *question, int status, const char *chdir
     char *out = rundir_tail(question->out, RSYNC_OUTPUT_MAX, &len);
     if (said)
         rsync_words(said, words_len, words);
-    /* A file that vanished here meanwhile (24) is of no account.  One that is cut off is not the whole answer. */
+    /* A file that vanished here meanwhile (24) is of no account.  One that is cut off is not the whole
+     * answer. */
     if (!out || (status != 0 && status != 24) || len == RSYNC_OUTPUT_MAX)
-        node_set(question->node, NODE_FAILED, "--cloud-adopt: what the sync would delete there is not known, rsync status %d: %.300s",
+        node_set(question->node, NODE_FAILED,
+                 "--cloud-adopt: what the sync would delete there is not known, rsync status %d: %.300s",
                  status, *words ? words : "it said nothing");
     else {
         size_t count = rsync_deletions(out, len, list);
         if (count)
             node_set(question->node, NODE_UNFIT,
-                     "%.80s was not made by cloudplan, and --cloud-adopt would delete %zu of what is in it: %s%s; move that away, or "
+                     "%.80s was not made by cloudplan, and --cloud-adopt would delete %zu of what is in it: "
+                     "%s%s; move that away, or "
                      "choose another --cloud-chdir",
                      chdir, count, list, strlen(list) + sizeof ", x" < sizeof list ? "" : "...");
     }
@@ -77,10 +81,12 @@ static void judge(const struct question *question, int status, const char *chdir
     unlink(question->errors);
 }
 
-int adopt_judge(struct node_list *list, const char *ssh_config, const struct sync_params *params, struct error *err)
+int adopt_judge(struct node_list *list, const char *ssh_config, const struct sync_params *params,
+                struct error *err)
 {
-    const struct parallel_params parallel = {
-        .rundir = params->rundir, .max_processes = params->max_processes, .doing = "looking what the copying would delete"};
+    const struct parallel_params parallel = {.rundir = params->rundir,
+                                             .max_processes = params->max_processes,
+                                             .doing = "looking what the copying would delete"};
     size_t count = 0, n = 0;
     int result = -1;
     for (size_t i = 0; i < list->count; i++)

@@ -1,5 +1,5 @@
-/* One rsync here, told to change nothing, for all nodes: it looks at each file once, as the sync does anyway.  Where it
- * does not say a size (an error, a very large tree), nothing is known, and the sync goes ahead.
+/* One rsync here, told to change nothing, for all nodes: it looks at each file once, as the sync does anyway.
+ * Where it does not say a size (an error, a very large tree), nothing is known, and the sync goes ahead.
  *
  * File systems that compress may hold more than they have free: the few that are refused wrongly have almost
  * nothing left. */
@@ -17,8 +17,8 @@
 /* No copy is there, and how much is free is known. */
 static bool to_be_copied_to(const struct node *node)
 {
-    return node->state == NODE_READY && !node->local && node->has_facts && node->facts.target == TARGET_ABSENT &&
-           node->facts.disk_free != UINT64_MAX;
+    return node->state == NODE_READY && !node->local && node->has_facts &&
+           node->facts.target == TARGET_ABSENT && node->facts.disk_free != UINT64_MAX;
 }
 
 /* 1 and *bytes; 0 where it is not known; -1 and *err. */
@@ -67,12 +67,15 @@ int disk_room_check(struct node_list *list, const struct sync_params *params, st
         if (!to_be_copied_to(node) || node->facts.disk_free >= bytes)
             continue;
         /* In kernels' words, which rsync would use, too: who looks for them finds both. */
-        node_set(node, NODE_FAILED, "No space left on device for the copy: it takes %llu KiB, and %llu KiB are free where %s will be",
-                 (unsigned long long)(bytes / 1024 + (bytes % 1024 != 0)),
-                 (unsigned long long)(node->facts.disk_free / 1024), params->chdir);
+        node_set(
+            node, NODE_FAILED,
+            "No space left on device for the copy: it takes %llu KiB, and %llu KiB are free where %s will be",
+            (unsigned long long)(bytes / 1024 + (bytes % 1024 != 0)),
+            (unsigned long long)(node->facts.disk_free / 1024), params->chdir);
         without = without ? without : node;
     }
     if (without && node_list_ready(list) == 0)
-        return error_set(err, STATUS_SYNC, "the sync failed on every node; %s: %s", without->name, without->reason);
+        return error_set(err, STATUS_SYNC, "the sync failed on every node; %s: %s", without->name,
+                         without->reason);
     return 0;
 }

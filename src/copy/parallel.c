@@ -1,13 +1,14 @@
-/* One run of GNU parallel.  What each job prints goes to files of its own (the command says which); how each ended is told by
- * the joblog, which is followed for the progress: --bar and --eta off a terminal print thousands of carriage returns.
+/* One run of GNU parallel.  What each job prints goes to files of its own (the command says which); how each
+ * ended is told by the joblog, which is followed for the progress: --bar and --eta off a terminal print
+ * thousands of carriage returns.
  */
 #include "copy/parallel.h"
 
 #include "base/child.h"
 #include "base/path.h"
 #include "base/rundir.h"
-#include "copy/syncout.h"
 #include "base/tool.h"
+#include "copy/syncout.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define LINE_LENGTH "130000" /* bytes: Linux takes 128 KiB for one argument, such as the command for a shell */
+#define LINE_LENGTH                                                                                          \
+    "130000" /* bytes: Linux takes 128 KiB for one argument, such as the command for a shell */
 #define ARG_MAX_LEAST (1 << 20)
 #define TICK_MS 250       /* how often the progress is looked at */
 #define JOBLOG_RECORD 256 /* bytes of a joblog's record beside the command, at most */
@@ -28,7 +30,9 @@ int parallel_check(struct error *err)
 {
     /* The oldest that distributions still have; older ones were never tried. */
     return tool_check("parallel", "--version", "GNU parallel ", 20160222, 0,
-                      "GNU parallel is needed, 20160222 or newer; moreutils has another program of that name (Debian: apt-get install parallel)", err);
+                      "GNU parallel is needed, 20160222 or newer; moreutils has another program of that name "
+                      "(Debian: apt-get install parallel)",
+                      err);
 }
 
 /* Numbers in the joblog count the jobs; each record repeats its command. */
@@ -40,7 +44,8 @@ static void read_joblog(const char *path, size_t list_bytes, int *statuses, size
     free(joblog);
 }
 
-static int write_list(const char *rundir, char *const *commands, size_t count, size_t *bytes, struct error *err)
+static int write_list(const char *rundir, char *const *commands, size_t count, size_t *bytes,
+                      struct error *err)
 {
     char *text = NULL;
     FILE *list = open_memstream(&text, bytes);
@@ -48,7 +53,8 @@ static int write_list(const char *rundir, char *const *commands, size_t count, s
         return error_errno(err, "GNU parallel");
     for (size_t i = 0; i < count; i++)
         fwrite(commands[i], 1, strlen(commands[i]) + 1, list);
-    int result = fclose(list) ? error_errno(err, "GNU parallel") : rundir_write(rundir, "parallel.list", text, *bytes, err);
+    int result = fclose(list) ? error_errno(err, "GNU parallel")
+                              : rundir_write(rundir, "parallel.list", text, *bytes, err);
     free(text);
     return result;
 }
@@ -67,9 +73,10 @@ static void read_parallel_words(int *fd, char *words, size_t *len, size_t max)
     }
 }
 
-/* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own start, and
- * keeps the answer in its home, which is a new one in each run.  Where all arguments together may be as long as usual the answer
- * is known.  A version that looks for it elsewhere measures, as any does where this cannot be written. */
+/* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own
+ * start, and keeps the answer in its home, which is a new one in each run.  Where all arguments together may
+ * be as long as usual the answer is known.  A version that looks for it elsewhere measures, as any does where
+ * this cannot be written. */
 static void tell_line_length(const char *home)
 {
     struct utsname machine;
@@ -88,13 +95,15 @@ static void tell_line_length(const char *home)
     free(tmp);
 }
 
-int parallel_run(const struct parallel_params *params, char *const *commands, size_t count, int *statuses, struct error *err)
+int parallel_run(const struct parallel_params *params, char *const *commands, size_t count, int *statuses,
+                 struct error *err)
 {
     char jobs[32], home[4096], tmp[4096], words[2048];
     size_t words_len = 0, list_bytes;
     struct child child = CHILD_INIT;
     int result = -1;
-    char *list = path_join(params->rundir, "parallel.list"), *joblog = path_join(params->rundir, "parallel.joblog");
+    char *list = path_join(params->rundir, "parallel.list"),
+         *joblog = path_join(params->rundir, "parallel.joblog");
     if (!list || !joblog) {
         error_errno(err, "GNU parallel");
         goto out;
@@ -103,7 +112,8 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     tell_line_length(params->rundir);
     if (write_list(params->rundir, commands, count, &list_bytes, err))
         goto out;
-    /* It makes ready for so many as it is told, whatever there is to do: a large number takes minutes, and all memory. */
+    /* It makes ready for so many as it is told, whatever there is to do: a large number takes minutes, and
+     * all memory. */
     bool fewer = params->max_processes && params->max_processes < count;
     snprintf(jobs, sizeof jobs, "-j%zu", fewer ? params->max_processes : count);
     snprintf(home, sizeof home, "PARALLEL_HOME=%s", params->rundir);
@@ -124,7 +134,8 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
             read_parallel_words(&child.err, words, &words_len, sizeof words - 1);
         if (child_signal()) {
             child_end(&child, 2000);
-            error_set(err, STATUS_SIGNAL + child_signal(), "%s while %s", strsignal(child_signal()), params->doing);
+            error_set(err, STATUS_SIGNAL + child_signal(), "%s while %s", strsignal(child_signal()),
+                      params->doing);
             goto out;
         }
         if (params->tick && clock_ms() - tick >= TICK_MS) {
@@ -145,14 +156,17 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     while (words_len && words[words_len - 1] == '\n')
         words_len--;
     words[words_len] = '\0';
-    /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel itself. */
+    /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel
+     * itself. */
     if (sig)
         error_set(err, STATUS_SYSTEM, "GNU parallel was ended by signal %d (%s)%s", sig, strsignal(sig),
                   sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");
-    else if (status > 101 && strstr(words, "disk full")) /* it speaks of options that are not the user's to give */
+    else if (status > 101 &&
+             strstr(words, "disk full")) /* it speaks of options that are not the user's to give */
         error_set(err, STATUS_SYSTEM, "GNU parallel in %s: %s", params->rundir, strerror(ENOSPC));
     else if (status > 101 || access(joblog, R_OK))
-        error_set(err, STATUS_SYSTEM, "GNU parallel failed with status %d: %.300s", status, *words ? words : "it said nothing");
+        error_set(err, STATUS_SYSTEM, "GNU parallel failed with status %d: %.300s", status,
+                  *words ? words : "it said nothing");
     else
         result = 0;
 out:

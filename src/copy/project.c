@@ -8,11 +8,10 @@
  */
 #include "copy/project.h"
 
-#include "base/strv.h"
-#include "base/text.h"
-
 #include "base/file.h"
 #include "base/path.h"
+#include "base/strv.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -52,8 +51,8 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Copying all of "/" or of a home, keys included, to every node is never meant.  $HOME does not say what is one: CI servers set it to a
- * job's directory. */
+/* Copying all of "/" or of a home, keys included, to every node is never meant.  $HOME does not say what is
+ * one: CI servers set it to a job's directory. */
 bool project_is_home(const char *dir)
 {
     struct stat st;
@@ -94,7 +93,7 @@ static char *default_chdir(const char *prefix, const char *root, const struct pa
 static int bad_chdir(const char *typed, const char *why, struct error *err)
 {
     return error_value(err, "cloud-chdir", NULL,
-                     "--cloud-chdir=%s: %s; give a directory of its own, such as work/project", typed, why);
+                       "--cloud-chdir=%s: %s; give a directory of its own, such as work/project", typed, why);
 }
 
 /* Names that any file system takes, with the "~9" of a further copy; and room below it in a path. */
@@ -111,9 +110,10 @@ static int check_lengths(const char *chdir, struct error *err)
     }
     return fits ? 0
                 : error_value(err, "cloud-chdir", NULL,
-                            "--cloud-chdir=%.60s...: a path of more than %d bytes, or with a name of more than %d; give a "
-                            "shorter one",
-                            chdir, CHDIR_MAX, CHDIR_NAME_MAX);
+                              "--cloud-chdir=%.60s...: a path of more than %d bytes, or with a name of more "
+                              "than %d; give a "
+                              "shorter one",
+                              chdir, CHDIR_MAX, CHDIR_NAME_MAX);
 }
 
 /* "~/x" is x, relative to the home; "./", and slashes at the end, go. */
@@ -152,8 +152,8 @@ static int typed_chdir(struct project *project, const char *typed, struct error 
     return 0;
 }
 
-static int find_chdir(struct project *project, const char *prefix, const char *typed, const struct passwd *user,
-                      struct error *err)
+static int find_chdir(struct project *project, const char *prefix, const char *typed,
+                      const struct passwd *user, struct error *err)
 {
     if (typed && typed_chdir(project, typed, err))
         return -1;
@@ -251,7 +251,8 @@ static int find_virtualenv(struct project *project, const char *typed, struct er
     return found ? place_virtualenv(project, err) : 0;
 }
 
-/* The value of "KEY = VALUE" in a line of pyvenv.cfg, without blanks around it; NULL: another line.  Changes the line. */
+/* The value of "KEY = VALUE" in a line of pyvenv.cfg, without blanks around it; NULL: another line.  Changes
+ * the line. */
 static char *value_of(char *line, size_t len, const char *key)
 {
     while (len > 0 && strchr(" \t\r\n", line[len - 1]))
@@ -335,7 +336,8 @@ static int find_version(struct project *project, struct error *err)
 
 /* What VENV/bin/NAME needs on a node: the program its link leads to or, for a copy, the one it was copied
  * from.  Owned by the caller. */
-static char *find_base(const struct project *project, const char *program, const char *name, struct error *err)
+static char *find_base(const struct project *project, const char *program, const char *name,
+                       struct error *err)
 {
     char *base = realpath(program, NULL);
     if (!base) {
@@ -378,17 +380,20 @@ static int keep_local(struct project *project, const char *program, struct error
     return 0;
 }
 
-/* --cloud-python=NAME in the virtualenv, or python3 where none was typed; *local, *remote and *base are owned by the caller. */
-static int virtualenv_python(struct project *project, const char *name, bool typed, char **local, char **remote, char **base,
-                             struct error *err)
+/* --cloud-python=NAME in the virtualenv, or python3 where none was typed; *local, *remote and *base are owned
+ * by the caller. */
+static int virtualenv_python(struct project *project, const char *name, bool typed, char **local,
+                             char **remote, char **base, struct error *err)
 {
     char *program = virtualenv_program(project->venv, name);
     char *remote_venv = path_join(project->chdir, project->venv_remote);
     int result = -1;
-    if (!program || !remote_venv || !(*remote = virtualenv_program(remote_venv, name)) || !(*local = strdup(program)))
+    if (!program || !remote_venv || !(*remote = virtualenv_program(remote_venv, name)) ||
+        !(*local = strdup(program)))
         no_memory(err);
     else if (access(program, X_OK) != 0)
-        is_absent(errno) ? error_value(err, typed ? "cloud-python" : NULL, name, "%s: %s; make the virtualenv anew, or choose with --cloud-python",
+        is_absent(errno) ? error_value(err, typed ? "cloud-python" : NULL, name,
+                                       "%s: %s; make the virtualenv anew, or choose with --cloud-python",
                                        program, strerror(errno))
                          : error_set(err, STATUS_SYSTEM, "%s: %s", program, strerror(errno));
     else if ((*base = find_base(project, program, name, err)))
@@ -411,14 +416,16 @@ static int find_python(struct project *project, const char *name, bool typed, si
             if (!(project->python_name = strdup(name)))
                 return no_memory(err);
         }
-        return virtualenv_python(project, name, typed, &project->local_pythons[i], &project->remote_pythons[i],
-                                 &project->probe_pythons[i], err);
+        return virtualenv_python(project, name, typed, &project->local_pythons[i],
+                                 &project->remote_pythons[i], &project->probe_pythons[i], err);
     }
     /* An interpreter that is on the nodes already. */
     project->local_pythons[i] = strdup(name);
     project->remote_pythons[i] = strdup(name);
     project->probe_pythons[i] = strdup(name);
-    return project->local_pythons[i] && project->remote_pythons[i] && project->probe_pythons[i] ? 0 : no_memory(err);
+    return project->local_pythons[i] && project->remote_pythons[i] && project->probe_pythons[i]
+               ? 0
+               : no_memory(err);
 }
 
 /* The controller keeps to its virtualenv, whatever the nodes use. */
@@ -467,14 +474,20 @@ int project_egg(const struct project *project, const char *path, char **relative
     else if (!setup || !toml)
         no_memory(err);
     else if (!path_below(project->root, real))
-        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed",
-                  path, project->root);
+        error_value(
+            err, "cloud-develop-egg", path,
+            "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed", path,
+            project->root);
     else if (stat(setup, &st) && stat(toml, &st))
-        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: no package, there is neither a setup.py nor a pyproject.toml in it",
-                  path);
+        error_value(
+            err, "cloud-develop-egg", path,
+            "--cloud-develop-egg=%s: no package, there is neither a setup.py nor a pyproject.toml in it",
+            path);
     else if (!project->venv_used)
-        error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m venv venv",
-                  path);
+        error_value(err, "cloud-develop-egg", path,
+                    "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m "
+                    "venv venv",
+                    path);
     else if ((*relative = strdup(strcmp(real, project->root) ? real + strlen(project->root) + 1 : ".")))
         result = 0;
     else
@@ -485,8 +498,8 @@ int project_egg(const struct project *project, const char *path, char **relative
     return result;
 }
 
-int project_find(struct project *project, const char *prefix, const char *chdir, const char *virtualenv, const char *const *pythons,
-                 struct error *err)
+int project_find(struct project *project, const char *prefix, const char *chdir, const char *virtualenv,
+                 const char *const *pythons, struct error *err)
 {
     *project = (struct project){0};
     const struct passwd *user = getpwuid(geteuid());

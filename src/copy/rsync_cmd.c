@@ -2,11 +2,11 @@
  * deletes what no longer belongs there.  "H" (hide) and not "-": an excluded file would also be protected.
  */
 #include "copy/rsync_cmd.h"
-#include "base/path.h"
-#include "base/strv.h"
 
-#include "copy/project.h"
+#include "base/path.h"
 #include "base/shquote.h"
+#include "base/strv.h"
+#include "copy/project.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -18,14 +18,18 @@
 
 /* Never of use on a node; some of it large, some of it harmful (bytecode of another interpreter). */
 const char *const rsync_left_out[] = {
-    ".git",       ".hg",         ".svn",  ".bzr", "CVS",   "_darcs", "__pycache__", ".pytest_cache",
-    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo", NULL,
+    ".git",        ".hg",         ".svn", ".bzr", "CVS",   "_darcs", "__pycache__", ".pytest_cache",
+    ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo",  NULL,
 };
 
-/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from $HOME/.popt. */
-#define OWN_ENVIRONMENT "unset HOME RSYNC_ICONV RSYNC_PARTIAL_DIR RSYNC_PROTECT_ARGS RSYNC_OLD_ARGS RSYNC_CHECKSUM_LIST RSYNC_COMPRESS_LIST; "
+/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from
+ * $HOME/.popt. */
+#define OWN_ENVIRONMENT                                                                                      \
+    "unset HOME RSYNC_ICONV RSYNC_PARTIAL_DIR RSYNC_PROTECT_ARGS RSYNC_OLD_ARGS RSYNC_CHECKSUM_LIST "        \
+    "RSYNC_COMPRESS_LIST; "
 
-/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that rsync tells, instead of its end. */
+/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that
+ * rsync tells, instead of its end. */
 #define REMOTE_RSYNC "/bin/sh -c 'unset HOME; trap \"\" XFSZ; exec rsync \"$@\"' rsync"
 
 struct rsync_rules {
@@ -46,7 +50,8 @@ static void add_pattern(FILE *out, const char *rule, const char *pattern)
     shell_quote(out, pattern);
 }
 
-/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard. */
+/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard.
+ */
 static int add_rule(FILE *out, const char *rule, const char *path, const char *end)
 {
     bool wild = strpbrk(path, "*?[") || strchr(end, '*');
@@ -78,20 +83,24 @@ static int add_parents(FILE *out, const char *path, const char *rule, const char
     return 0;
 }
 
-/* What is copied beside the root: directories from outside, each under its own name.  typed: as it was given with --rsyncdir, or NULL. */
-static int add_outside(FILE *sources, const char *root, const char *path, const char *typed, struct error *err)
+/* What is copied beside the root: directories from outside, each under its own name.  typed: as it was given
+ * with --rsyncdir, or NULL. */
+static int add_outside(FILE *sources, const char *root, const char *path, const char *typed,
+                       struct error *err)
 {
     const char *name = strrchr(path, '/') + 1, *option = typed ? "rsyncdir" : NULL;
     char clash[PATH_MAX + 260];
     struct stat st;
     if (project_is_home(path))
-        return error_value(err, option, typed, "%s: would be copied as a whole; name a directory in it", path);
+        return error_value(err, option, typed, "%s: would be copied as a whole; name a directory in it",
+                           path);
     snprintf(clash, sizeof clash, "%s/%.255s", root, name);
     bool taken = lstat(clash, &st) == 0;
     if (!taken && errno != ENOENT)
         return error_errno(err, clash);
     if (taken)
-        return error_value(err, option, typed, "%s would be copied to %s, which the project itself has: rename one", path, name);
+        return error_value(err, option, typed,
+                           "%s would be copied to %s, which the project itself has: rename one", path, name);
     add_argument(sources, "", path);
     return 0;
 }
@@ -129,9 +138,11 @@ int rsync_places_find(struct rsync_places *places, const struct sync_params *par
         if (!real || stat(real, &st))
             return is_of_the_system(errno)
                        ? error_set(err, STATUS_SYSTEM, "--rsyncdir=%s: %s", params->dirs[i], strerror(errno))
-                       : error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: %s", params->dirs[i], strerror(errno));
+                       : error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: %s", params->dirs[i],
+                                     strerror(errno));
         if (!S_ISDIR(st.st_mode))
-            return error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: not a directory", params->dirs[i]);
+            return error_value(err, "rsyncdir", params->dirs[i], "--rsyncdir=%s: not a directory",
+                               params->dirs[i]);
         if (!strcmp(real, params->root))
             places->whole = true;
     }
@@ -156,7 +167,8 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
     if (rsync_places_find(&places, params, err))
         goto out;
     char **real = places.dirs;
-    size_t typed = strings_count((char *const *)params->dirs); /* the first ones; the virtualenv and what is shipped come after them */
+    size_t typed = strings_count(
+        (char *const *)params->dirs); /* the first ones; the virtualenv and what is shipped come after them */
     for (size_t i = 0; real[i]; i++) {
         const char *path = path_below(params->root, real[i]);
         if (path && !places.whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
@@ -166,8 +178,9 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
             if (other && !strcmp(other, real[i]))
                 continue; /* named twice */
             if (other) {
-                error_value(err, i < typed ? "rsyncdir" : NULL, i < typed ? params->dirs[i] : NULL, "%s and %s would both be copied to %s: rename one", other, real[i],
-                          strrchr(other, '/') + 1);
+                error_value(err, i < typed ? "rsyncdir" : NULL, i < typed ? params->dirs[i] : NULL,
+                            "%s and %s would both be copied to %s: rename one", other, real[i],
+                            strrchr(other, '/') + 1);
                 goto out;
             }
             if (add_outside(sources, params->root, real[i], i < typed ? params->dirs[i] : NULL, err))
@@ -217,8 +230,8 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
         if (*params->ignores[i])
             add_pattern(args, "-", params->ignores[i]);
     /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
-     * would import what is left of it as a namespace package.  What is to be compared goes without caches from the start: bytecode is
-     * run in the place of a module that has its time and size. */
+     * would import what is left of it as a namespace package.  What is to be compared goes without caches
+     * from the start: bytecode is run in the place of a module that has its time and size. */
     for (size_t i = 0; rsync_left_out[i]; i++)
         add_pattern(args, params->verify ? "H" : "-p", rsync_left_out[i]);
     add_argument(sources, "", root);
@@ -247,7 +260,8 @@ void rsync_rules_destroy(struct rsync_rules *rules)
     errno = saved;
 }
 
-/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes doubled quotes for one. */
+/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes
+ * doubled quotes for one. */
 static void add_home(FILE *out)
 {
     const char *home = getenv("HOME");
@@ -276,25 +290,31 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
     static const char *const outputs[] = {
         [RSYNC_COPY] = " --delete-delay --info=progress2 --no-human-readable --outbuf=L",
         [RSYNC_ADOPT] = " -n --delete --info=nonreg0,del1",
-        [RSYNC_VERIFY] = " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
+        [RSYNC_VERIFY] =
+            " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
     };
     const char *output = outputs[mode];
-    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
+    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write
+     * in place. */
     char basis[PATH_MAX] = "";
     if (mode == RSYNC_COPY && node->slot > 1) {
         const char *slash = strrchr(params->chdir, '/');
         snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
     }
-    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
-    fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512, rules->args, output, basis);
+    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot
+     * be raised. */
+    fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512,
+            rules->args, output, basis);
     add_argument(f, "--rsync-path=", REMOTE_RSYNC);
-    /* One directory for all: with a relative name each directory of the copy would have one, and what is left would stay. */
+    /* One directory for all: with a relative name each directory of the copy would have one, and what is left
+     * would stay. */
     if (mode == RSYNC_COPY && *place == '/')
         fprintf(f, " --partial-dir='%s/" RSYNC_PARTIAL "'", place);
     fputs(" -e '", f);
     add_home(f);
     /* Not USER@HOST, which rsync would cut at an "@" of the user's. */
-    fprintf(f, "ssh -F %s%s%s%s' --%s", ssh_config, port, node->user ? " -l " : "", node->user ? node->user : "", rules->sources);
+    fprintf(f, "ssh -F %s%s%s%s' --%s", ssh_config, port, node->user ? " -l " : "",
+            node->user ? node->user : "", rules->sources);
     bool v6 = strchr(node->host, ':') != NULL;
     fprintf(f, " '%s%s%s:%s/' </dev/null >", v6 ? "[" : "", node->host, v6 ? "]" : "", place);
     free(place);
@@ -315,7 +335,8 @@ char *rsync_count_command(const struct rsync_rules *rules, const struct sync_par
     FILE *f = open_memstream(&text, &len);
     if (!f)
         return NULL;
-    fprintf(f, OWN_ENVIRONMENT "exec rsync%s -n --delete --stats --no-human-readable --%s", rules->args, rules->sources);
+    fprintf(f, OWN_ENVIRONMENT "exec rsync%s -n --delete --stats --no-human-readable --%s", rules->args,
+            rules->sources);
     add_argument(f, "", params->rundir);
     fputs("/nothing/ </dev/null", f); /* nothing is there, so that all would be copied */
     if (fclose(f)) {

@@ -1,20 +1,21 @@
 /* The copy: one rsync for each node, run by GNU parallel, in rounds.
  *
  * Every rsync writes to files of its own, which are followed for the progress.  Connections that broke are
- * opened anew between the rounds.  A file that was cut goes on where it was cut, so that a connection that breaks again and again
- * brings it all as long as each try brings something.  With `verify` a last round compares what is there with what is here, by
- * checksums and with the same filters: rsync itself, told to change nothing, names what it would change.
+ * opened anew between the rounds.  A file that was cut goes on where it was cut, so that a connection that
+ * breaks again and again brings it all as long as each try brings something.  With `verify` a last round
+ * compares what is there with what is here, by checksums and with the same filters: rsync itself, told to
+ * change nothing, names what it would change.
  */
 #include "copy/sync.h"
 
 #include "base/child.h"
-#include "copy/parallel.h"
-#include "copy/rsync_cmd.h"
 #include "base/path.h"
 #include "base/rundir.h"
-#include "ssh/ssh_target.h"
-#include "copy/syncout.h"
 #include "base/tool.h"
+#include "copy/parallel.h"
+#include "copy/rsync_cmd.h"
+#include "copy/syncout.h"
+#include "ssh/ssh_target.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -25,22 +26,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRIES 3           /* of a node whose connection breaks, in a row without that more of the copy is there */
-#define AGAIN_MS 900000   /* no try begins later, whatever the former ones have brought */
-#define TAIL_BYTES 4096   /* of an output: its end is what counts */
+#define TRIES 3 /* of a node whose connection breaks, in a row without that more of the copy is there */
+#define AGAIN_MS 900000 /* no try begins later, whatever the former ones have brought */
+#define TAIL_BYTES 4096 /* of an output: its end is what counts */
 #define WORDS_BYTES (64 * 1024)
-#define EXIT_TIMEOUT_MS 2000 /* of an ssh that tells a master to end */
+#define EXIT_TIMEOUT_MS 2000  /* of an ssh that tells a master to end */
 #define LOOK_TIMEOUT_MS 30000 /* of an ssh that looks at what is there: a copy may have a million files */
 #define LOOK_BYTES 40         /* of what it says */
 
 struct job {
     struct node *node;
-    char *out, *errors; /* paths */
-    uint64_t bytes;     /* sent, in all rounds */
-    uint64_t total;     /* estimated */
-    int status;         /* -1: not ended */
-    unsigned idle;      /* tries in a row that have brought nothing */
-    char there[LOOK_BYTES]; /* a checksum of the list of what was there after the last try that could be looked at */
+    char *out, *errors;     /* paths */
+    uint64_t bytes;         /* sent, in all rounds */
+    uint64_t total;         /* estimated */
+    int status;             /* -1: not ended */
+    unsigned idle;          /* tries in a row that have brought nothing */
+    char there[LOOK_BYTES]; /* a checksum of the list of what was there after the last try that could be
+                               looked at */
 };
 
 struct sync {
@@ -59,8 +61,9 @@ int sync_check_tools(struct error *err)
     if (tool_check("rsync", "--version", "rsync  version ", 3, 1,
                    "rsync 3.1 or newer is needed (Debian: apt-get install rsync)", err))
         return -1;
-    return parallel_check(err) || tool_check("ssh", "-V", NULL, 0, 0,
-                                             "the OpenSSH client is needed (Debian: apt-get install openssh-client)", err)
+    return parallel_check(err) ||
+                   tool_check("ssh", "-V", NULL, 0, 0,
+                              "the OpenSSH client is needed (Debian: apt-get install openssh-client)", err)
                ? -1
                : 0;
 }
@@ -98,8 +101,8 @@ static void report_progress(void *arg, const int *statuses, size_t count)
         s->params->progress(s->params->progress_arg, &progress);
 }
 
-/* A session's diagnostics go into our file by the hand of its master, whom no limit of rsync's own reaches, and go on for as
- * long as anything there prints some: the connection is cut. */
+/* A session's diagnostics go into our file by the hand of its master, whom no limit of rsync's own reaches,
+ * and go on for as long as anything there prints some: the connection is cut. */
 static void cut_words(struct sync *s, struct job *job)
 {
     char port[SSH_TARGET_PORT], words[ERROR_TEXT_MAX] = "", *out, *errors;
@@ -125,7 +128,8 @@ static void look_after(void *arg, const int *statuses, size_t count)
     struct stat st;
     for (size_t i = 0; i < s->count; i++) {
         struct job *job = &s->jobs[i];
-        if (job->status == -1 && job->node->state == NODE_READY && !stat(job->errors, &st) && st.st_size > RSYNC_OUTPUT_MAX)
+        if (job->status == -1 && job->node->state == NODE_READY && !stat(job->errors, &st) &&
+            st.st_size > RSYNC_OUTPUT_MAX)
             cut_words(s, job);
     }
     if (s->mode == RSYNC_COPY)
@@ -151,8 +155,8 @@ static int run_round(struct sync *s, struct error *err)
         struct job *job = &s->jobs[i];
         if (job->status != -1)
             continue;
-        commands[count] = rsync_command(s->rules, s->params, s->mode, job->node, masters_ssh_config(s->masters), job->out,
-                                        job->errors);
+        commands[count] = rsync_command(s->rules, s->params, s->mode, job->node,
+                                        masters_ssh_config(s->masters), job->out, job->errors);
         if (!commands[count])
             result = error_errno(err, "sync");
         else
@@ -176,23 +180,29 @@ static void fail_node(struct job *job, const char *doing)
         rsync_words(tail, tail_len, words);
     free(tail);
     if (job->status == 2)
-        node_set(job->node, NODE_FAILED,
-                 "%s failed: its login shell prints something by itself; ~/.bashrc and the like must be quiet "
-                 "for shells without a terminal (rsync: %.200s)",
-                 doing, words);
+        node_set(
+            job->node, NODE_FAILED,
+            "%s failed: its login shell prints something by itself; ~/.bashrc and the like must be quiet "
+            "for shells without a terminal (rsync: %.200s)",
+            doing, words);
     else if (job->status == STATUS_SIGNAL + SIGXFSZ)
-        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: it was ended by signal %d (%s): its output has more than %d MiB, or than "
-                 "ulimit -f allows here; words of it: %.200s", doing, job->status, SIGXFSZ, strsignal(SIGXFSZ),
-                 RSYNC_OUTPUT_MAX / 1024 / 1024, *words ? words : "none");
+        node_set(job->node, NODE_FAILED,
+                 "%s failed, rsync status %d: it was ended by signal %d (%s): its output has more than %d "
+                 "MiB, or than "
+                 "ulimit -f allows here; words of it: %.200s",
+                 doing, job->status, SIGXFSZ, strsignal(SIGXFSZ), RSYNC_OUTPUT_MAX / 1024 / 1024,
+                 *words ? words : "none");
     else
-        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: %.400s%s", doing, job->status, *words ? words : "it said nothing",
-                 strstr(words, strerror(EFBIG)) ? "; raise ulimit -f, the limit of a file's size, there" : "");
+        node_set(job->node, NODE_FAILED, "%s failed, rsync status %d: %.400s%s", doing, job->status,
+                 *words ? words : "it said nothing",
+                 strstr(words, strerror(EFBIG)) ? "; raise ulimit -f, the limit of a file's size, there"
+                                                : "");
 }
 
-/* Looks, over the new connection, whether the last try has brought anything.  The sender cannot tell: it knows what it has sent, and
- * megabytes of that may have been lost on the way.  A file that has come is another inode than the one before; one that was cut
- * has another size.  The names that rsync gives to a file that it is receiving, .NAME.XXXXXX, are left out, and the
- * guard's mark, which each connection writes. */
+/* Looks, over the new connection, whether the last try has brought anything.  The sender cannot tell: it
+ * knows what it has sent, and megabytes of that may have been lost on the way.  A file that has come is
+ * another inode than the one before; one that was cut has another size.  The names that rsync gives to a file
+ * that it is receiving, .NAME.XXXXXX, are left out, and the guard's mark, which each connection writes. */
 static void look_at_copy(const struct sync *s, struct job *job)
 {
     char port[SSH_TARGET_PORT], command[2 * PATH_MAX], *out = NULL, *words = NULL;
@@ -202,11 +212,14 @@ static void look_at_copy(const struct sync *s, struct job *job)
     char *place = node_place(job->node, s->params->chdir, s->params->chdir);
     if (!place || s->mode != RSYNC_COPY)
         goto out;
-    snprintf(command, sizeof command, "find '%s' ! -type d ! -name '.*.\?\?\?\?\?\?' ! -name .cloudplan -exec ls -lin {} + | cksum", place);
+    snprintf(command, sizeof command,
+             "find '%s' ! -type d ! -name '.*.\?\?\?\?\?\?' ! -name .cloudplan -exec ls -lin {} + | cksum",
+             place);
     n += ssh_target(job->node, argv + n, port);
     argv[n++] = command;
     argv[n] = NULL;
-    if (child_capture(argv, NULL, LOOK_TIMEOUT_MS, LOOK_BYTES - 1, &out, &words, &status, NULL) || status || !strcmp(out, job->there))
+    if (child_capture(argv, NULL, LOOK_TIMEOUT_MS, LOOK_BYTES - 1, &out, &words, &status, NULL) || status ||
+        !strcmp(out, job->there))
         goto out;
     if (*job->there)
         job->idle = 0;
@@ -286,8 +299,8 @@ static int verify(struct sync *s, struct error *err)
         if (job->node->state == NODE_READY && !out)
             node_set(job->node, NODE_FAILED, "comparing the copy failed: rsync has left no answer");
         else if (differences)
-            node_set(job->node, NODE_FAILED, "its copy is not what is here: %zu%s differ%s, such as %s", differences,
-                     len == WORDS_BYTES ? " or more" : "", differences == 1 ? "s" : "", name);
+            node_set(job->node, NODE_FAILED, "its copy is not what is here: %zu%s differ%s, such as %s",
+                     differences, len == WORDS_BYTES ? " or more" : "", differences == 1 ? "s" : "", name);
         free(out);
     }
     return 0;
@@ -316,7 +329,8 @@ static int make_jobs(struct sync *s, struct node_list *list, struct error *err)
     return 0;
 }
 
-int sync_run(struct node_list *list, struct masters *masters, const struct sync_params *params, struct error *err)
+int sync_run(struct node_list *list, struct masters *masters, const struct sync_params *params,
+             struct error *err)
 {
     struct sync s = {.params = params, .masters = masters, .started = clock_ms()};
     int result = -1;
@@ -328,8 +342,8 @@ int sync_run(struct node_list *list, struct masters *masters, const struct sync_
         result = verify(&s, err);
     if (result == 0 && node_list_ready(list) == 0) {
         const struct node *node = s.count ? s.jobs[0].node : NULL;
-        result = error_set(err, STATUS_SYNC, "the sync failed on every node; %s: %s", node ? node->name : "none",
-                           node ? node->reason : "no node was left to copy to");
+        result = error_set(err, STATUS_SYNC, "the sync failed on every node; %s: %s",
+                           node ? node->name : "none", node ? node->reason : "no node was left to copy to");
     }
 out:
     for (size_t i = 0; s.jobs && i < s.count; i++) {

@@ -62,8 +62,8 @@ static bool next_job(const char **text, const char *end, uint64_t *seq, int *sta
         const char *line = *text;
         uint64_t exitval, sig;
         *text = eol + 1;
-        if (field(line, eol, 0, seq) && field(line, eol, 6, &exitval) && exitval <= 255 && field(line, eol, 7, &sig) &&
-            sig <= 64) {
+        if (field(line, eol, 0, seq) && field(line, eol, 6, &exitval) && exitval <= 255 &&
+            field(line, eol, 7, &sig) && sig <= 64) {
             *status = sig ? STATUS_SIGNAL + (int)sig : (int)exitval;
             return true;
         }
@@ -91,7 +91,10 @@ void rsync_words(const char *text, size_t len, char words[ERROR_TEXT_MAX])
         const char *eol = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((eol ? eol : end) - line);
         /* rsync's own reason; any other line (ssh's, a shell's); rsync's summary of an exit status. */
-        int rank = n == 0 ? -1 : n > 7 && !memcmp(line, "rsync: ", 7) ? 2 : n > 12 && !memcmp(line, "rsync error:", 12) ? 0 : 1;
+        int rank = n == 0                                        ? -1
+                   : n > 7 && !memcmp(line, "rsync: ", 7)        ? 2
+                   : n > 12 && !memcmp(line, "rsync error:", 12) ? 0
+                                                                 : 1;
         if (rank == 2 && n > 24 && memmem(line, n, "connection unexpectedly closed", 30))
             rank = 0;
         if (rank > best_rank) {
@@ -181,7 +184,8 @@ bool rsync_total_size(const char *text, uint64_t *bytes)
             continue;
         const char *p = line + sizeof key - 1, *end = p + strcspn(p, "\n");
         uint64_t size;
-        if (text_digits(&p, end, &size) && (size_t)(end - p) == strlen(" bytes") && !strncmp(p, " bytes", 6)) {
+        if (text_digits(&p, end, &size) && (size_t)(end - p) == strlen(" bytes") &&
+            !strncmp(p, " bytes", 6)) {
             *bytes = size;
             return true;
         }
@@ -199,7 +203,8 @@ enum rsync_verdict rsync_verdict(int status)
     case 12:  /* protocol data stream: the connection broke */
     case 255: /* ssh's own */
         return RSYNC_RETRY;
-    default: /* 30, a minute of silence, too: a connection that is lost ends sooner by ssh's keep-alives; what hangs is the node's disk */
+    default: /* 30, a minute of silence, too: a connection that is lost ends sooner by ssh's keep-alives; what
+                hangs is the node's disk */
         return RSYNC_FAILED;
     }
 }

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a user: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a shell. */
+/* Of a user: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a
+ * shell. */
 #define LOGIN_USER_CHARS TEXT_ALNUM "._-+"
 
 /* What GNU parallel cannot be told in a login, ssh_config can tell ssh. */
@@ -19,18 +20,21 @@ static int check_login(const struct node *node, struct error *err)
 {
     if (node->user && node->user[strspn(node->user, LOGIN_USER_CHARS)])
         return error_set(err, STATUS_DATA,
-                         "%s: the user '%s' cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
+                         "%s: the user '%s' cannot stand in a login of GNU parallel: give the node a Host of "
+                         "its own with HostName "
                          "and User in ~/.ssh/config, and name that",
                          node->name, node->user);
     if (strchr(node->host, '%'))
         return error_set(err, STATUS_DATA,
-                         "%s: an IPv6 zone cannot stand in a login of GNU parallel: give the node a Host of its own with HostName "
+                         "%s: an IPv6 zone cannot stand in a login of GNU parallel: give the node a Host of "
+                         "its own with HostName "
                          "in ~/.ssh/config (the '%%' doubled), and name that",
                          node->name);
     return 0;
 }
 
-/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first "." for a port. */
+/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first
+ * "." for a port. */
 static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLEN])
 {
     struct in6_addr address;
@@ -39,7 +43,8 @@ static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLE
         return node->host;
     size_t len = 0;
     for (size_t i = 0; i < 16; i += 2)
-        len += (size_t)snprintf(text + len, INET6_ADDRSTRLEN - len, "%s%x", i ? ":" : "", (unsigned)(b[i] << 8 | b[i + 1]));
+        len += (size_t)snprintf(text + len, INET6_ADDRSTRLEN - len, "%s%x", i ? ":" : "",
+                                (unsigned)(b[i] << 8 | b[i + 1]));
     return text;
 }
 
@@ -56,7 +61,7 @@ static char *make_login(const struct node *node, struct error *err)
     if (node->port)
         snprintf(port, sizeof port, ":%u", node->port);
     return text_format(err, "%u/%s%s%s%s%s%s", node->processes, user ? user : "", user ? "@" : "",
-                  brackets ? "[" : "", login_host(node, address), brackets ? "]" : "", port);
+                       brackets ? "[" : "", login_host(node, address), brackets ? "]" : "", port);
 }
 
 char **sshlogin_list(const struct node_list *list, struct error *err)

@@ -1,8 +1,8 @@
 /* Lines both ways, and ssh's own words apart.
  *
- * Whatever else the node prints (start-up files, a banner) goes by unread: only lines that begin with our nonce
- * count.  A shell may read its script ahead in blocks, so that commands are sent only when it has answered: then
- * it has all of the script, and what comes next is read by the guard.
+ * Whatever else the node prints (start-up files, a banner) goes by unread: only lines that begin with our
+ * nonce count.  A shell may read its script ahead in blocks, so that commands are sent only when it has
+ * answered: then it has all of the script, and what comes next is read by the guard.
  */
 #include "link/guard.h"
 
@@ -86,7 +86,8 @@ static void send_text(struct guard *guard)
 void guard_beat(struct guard *guard)
 {
     static const char line[] = "alive\n"; /* a pipe takes all of it or nothing */
-    if (guard->child.in >= 0 && guard->sent == guard->len && write(guard->child.in, line, sizeof line - 1) < 0)
+    if (guard->child.in >= 0 && guard->sent == guard->len &&
+        write(guard->child.in, line, sizeof line - 1) < 0)
         return; /* full, or ssh has ended: both are seen elsewhere */
 }
 

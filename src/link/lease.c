@@ -1,8 +1,8 @@
 /* Asks, and plans again what was refused.
  *
  * The node decides, since only it sees all runs at the same time.  It says what others hold; the
- * planner makes of that what it would have made of it in the node's facts.  A node that was refused time and again is in
- * great demand: the run goes on without it rather than waiting for its turn. */
+ * planner makes of that what it would have made of it in the node's facts.  A node that was refused time and
+ * again is in great demand: the run goes on without it rather than waiting for its turn. */
 #include "link/lease.h"
 
 #include "nodes/facts.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define TRIES 3
-#define TIMEOUT_MS 35000      /* undecided claims of others there are waited for, 6 s to 24 s */
+#define TIMEOUT_MS 35000            /* undecided claims of others there are waited for, 6 s to 24 s */
 #define MIB_MAX UINT64_C(999999999) /* more than scripts/node/lease.sh takes would be no machine */
 
 struct asking {
@@ -32,8 +32,8 @@ static void write_line(void *arg, const struct node *node, char line[MASTERS_LIN
 {
     const struct policy *policy = ((struct asking *)arg)->policy;
     uint64_t reserve = policy->mem_reserve, available = node->facts.mem_available;
-    snprintf(line, MASTERS_LINE_MAX, "lease %" PRIu32 " %" PRIu64 " %" PRIu32 " %" PRIu64 "\n", node->processes,
-             mib(node->processes * policy->mem_per_process), node->facts.cores,
+    snprintf(line, MASTERS_LINE_MAX, "lease %" PRIu32 " %" PRIu64 " %" PRIu32 " %" PRIu64 "\n",
+             node->processes, mib(node->processes * policy->mem_per_process), node->facts.cores,
              mib(available > reserve ? available - reserve : 0));
 }
 
@@ -46,7 +46,8 @@ static bool take_less(struct asking *asking, struct node *node, const char *word
     } else if (plan_node(node, asking->policy) == 0) {
         asking->refused++;
         if (asking->last) {
-            node_set(node, NODE_UNFIT, "its room is being leased by others, by %s for one: it was gone %d times when asked for",
+            node_set(node, NODE_UNFIT,
+                     "its room is being leased by others, by %s for one: it was gone %d times when asked for",
                      node->facts.lease_holder, TRIES);
             node->limited_by = TERM_LEASE;
         }
@@ -72,7 +73,8 @@ static bool take_lease(void *arg, struct node *node, const char *answer)
     return true;
 }
 
-int lease_all(struct masters *masters, const struct policy *policy, struct lease_outcome *outcome, struct error *err)
+int lease_all(struct masters *masters, const struct policy *policy, struct lease_outcome *outcome,
+              struct error *err)
 {
     struct asking asking = {.policy = policy, .outcome = outcome};
     const struct masters_question question = {

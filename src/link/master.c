@@ -11,9 +11,9 @@
 #include "link/master.h"
 
 #include "base/child.h"
+#include "base/path.h"
 #include "link/guard.h"
 #include "link/master_config.h"
-#include "base/path.h"
 #include "ssh/ssh_target.h"
 #include "ssh/ssherr.h"
 
@@ -38,7 +38,7 @@
 enum master_state {
     MASTER_NONE,
     MASTER_OPENING,
-    MASTER_WAITING, /* to be opened again */
+    MASTER_WAITING,  /* to be opened again */
     MASTER_UNMARKED, /* its guard waits: masters_adopt() */
     MASTER_OPEN,
     MASTER_ASKED /* ms->question */
@@ -49,10 +49,10 @@ struct master {
     enum master_state state;
     struct guard guard;
     unsigned tries;
-    uint32_t processes; /* the node's share: kept while it is out */
-    long long retry_at; /* while MASTER_WAITING */
-    bool again;         /* it was open before */
-    bool settled;       /* this guard needs not be asked again what is to be asked once */
+    uint32_t processes;          /* the node's share: kept while it is out */
+    long long retry_at;          /* while MASTER_WAITING */
+    bool again;                  /* it was open before */
+    bool settled;                /* this guard needs not be asked again what is to be asked once */
     char line[MASTERS_LINE_MAX]; /* the command */
 };
 
@@ -91,12 +91,17 @@ static char *make_guard_script(const struct masters *ms, size_t *len)
     return guard_script(&guard, len);
 }
 
-/* Here, for a lease.  It knows of no connection: what came over one to this machine must not be taken for the run's. */
+/* Here, for a lease.  It knows of no connection: what came over one to this machine must not be taken for the
+ * run's. */
 static int start_here(struct master *m, struct error *err)
 {
     static const char *const argv[] = {"/bin/sh", "-s", "none", NULL};
-    const struct child_spec spec = {
-        .argv = argv, .env = child_unmarked, .in = CHILD_PIPE, .out = CHILD_PIPE, .err = CHILD_PIPE, .detached = true};
+    const struct child_spec spec = {.argv = argv,
+                                    .env = child_unmarked,
+                                    .in = CHILD_PIPE,
+                                    .out = CHILD_PIPE,
+                                    .err = CHILD_PIPE,
+                                    .detached = true};
     return child_start(&m->guard.child, &spec, err);
 }
 
@@ -111,11 +116,12 @@ static int start_there(const struct masters *ms, struct master *m, struct error 
     argv[n++] = "ssh";
     argv[n++] = "-F";
     argv[n++] = ms->config;
-    /* A master that was killed has left its socket.  "auto" takes that away; the first time there may be only another
-     * node's, another name for the same host, that must not be taken for a master of ours. */
+    /* A master that was killed has left its socket.  "auto" takes that away; the first time there may be only
+     * another node's, another name for the same host, that must not be taken for a master of ours. */
     argv[n++] = m->again ? "-oControlMaster=auto" : "-M";
     argv[n++] = "-T";
-    /* The configuration's level is for the engine's many; this one's words are the reason why a node is left out. */
+    /* The configuration's level is for the engine's many; this one's words are the reason why a node is left
+     * out. */
     argv[n++] = "-oLogLevel=INFO";
     n += ssh_target(node, argv + n, port);
     argv[n++] = command;
@@ -153,7 +159,8 @@ static void drop_asked(struct masters *ms, struct master *m, enum node_state sta
     drop(m, state, reason);
 }
 
-/* "ok 1 DIR", "ok 0" without a copy, "adopt DIR"; all else is why there is none.  False: it is of another form. */
+/* "ok 1 DIR", "ok 0" without a copy, "adopt DIR"; all else is why there is none.  False: it is of another
+ * form. */
 static bool parse_opened(const struct node *node, const char *answer, unsigned *slot, const char **dir)
 {
     *slot = 1;

@@ -1,5 +1,5 @@
-/* The first value wins in ssh_config: ours come before the user's and the system's, so that nothing there can make
- * a master of its own, ask a question or forward something. */
+/* The first value wins in ssh_config: ours come before the user's and the system's, so that nothing there can
+ * make a master of its own, ask a question or forward something. */
 #include "link/master_config.h"
 
 #include "base/rundir.h"
@@ -48,7 +48,8 @@ int master_config_write(const struct master_params *params, struct error *err)
     if (user && user->pw_dir)
         fprintf(out, "Include \"%s/.ssh/config\"\n", user->pw_dir);
     fputs("Include /etc/ssh/ssh_config\n", out);
-    int result = fclose(out) ? error_errno(err, "ssh_config") : rundir_write(params->rundir, "ssh_config", text, len, err);
+    int result = fclose(out) ? error_errno(err, "ssh_config")
+                             : rundir_write(params->rundir, "ssh_config", text, len, err);
     free(text);
     return result;
 }

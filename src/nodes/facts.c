@@ -26,11 +26,11 @@ enum kind {
     KIND_TARGET, /* enum facts_target */
     KIND_TEXT,   /* char[] */
     /* any number of lines: */
-    KIND_QUOTA,   /* QUOTA PERIOD */
-    KIND_CGROUP,  /* LIMIT USAGE INACTIVE_FILE */
-    KIND_LEASE,   /* CORES MEM_MIB WHO */
-    KIND_PYTHON,  /* NUMBER VERSION, numbers from 2, none twice */
-    KIND_MISSING, /* NUMBER NAME..., numbers from 1, none twice */
+    KIND_QUOTA,                /* QUOTA PERIOD */
+    KIND_CGROUP,               /* LIMIT USAGE INACTIVE_FILE */
+    KIND_LEASE,                /* CORES MEM_MIB WHO */
+    KIND_PYTHON,               /* NUMBER VERSION, numbers from 2, none twice */
+    KIND_MISSING,              /* NUMBER NAME..., numbers from 1, none twice */
     KIND_REPEATED = KIND_QUOTA /* from here on */
 };
 
@@ -74,8 +74,8 @@ struct span {
 struct parse {
     struct facts facts;
     bool seen[ARRAY_SIZE(keys)];
-    uint64_t quota_cores; /* the least of all quotas; UINT64_MAX: none */
-    uint64_t cgroup_left; /* the least room of all cgroups; UINT64_MAX: no limit */
+    uint64_t quota_cores;                /* the least of all quotas; UINT64_MAX: none */
+    uint64_t cgroup_left;                /* the least room of all cgroups; UINT64_MAX: no limit */
     bool numbered[2][FACTS_PYTHONS_MAX]; /* seen, by python: its version, what it misses */
     struct error *err;
 };
@@ -206,7 +206,7 @@ static const char *parse_load(struct span text, double *load)
 static const char *parse_target(struct span text, enum facts_target *target)
 {
     static const char *const names[] = {
-        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_UNMARKED] = "unmarked",
+        [TARGET_ABSENT] = "absent",     [TARGET_OURS] = "ours",       [TARGET_UNMARKED] = "unmarked",
         [TARGET_HOMELESS] = "homeless", [TARGET_NOWHERE] = "nowhere", [TARGET_FOREIGN] = "foreign"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (equal(text, names[i])) {
@@ -302,7 +302,8 @@ static const char *parse_lease(struct facts *f, struct span text)
 }
 
 /* "NUMBER TEXT" of one of the pythons: its position and, in *text, the rest. */
-static const char *parse_numbered(struct span text, uint64_t least, bool *seen, size_t *position, struct span *rest)
+static const char *parse_numbered(struct span text, uint64_t least, bool *seen, size_t *position,
+                                  struct span *rest)
 {
     const char *blank = memchr(text.at, ' ', text.len);
     size_t len = blank ? (size_t)(blank - text.at) : text.len;

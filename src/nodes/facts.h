@@ -43,40 +43,44 @@
 /* At most so many interpreters can be asked for. */
 #define FACTS_PYTHONS_MAX 8
 
-enum facts_target { /* --cloud-chdir on the node */
-    TARGET_ABSENT,  /* does not exist, or is an empty directory: may be made */
-    TARGET_OURS,    /* a directory that carries cloudplan's mark */
-    TARGET_UNMARKED, /* a directory of the login's, not empty and without a mark: --cloud-adopt may have it marked */
+/* --cloud-chdir on the node */
+enum facts_target {
+    TARGET_ABSENT,   /* does not exist, or is an empty directory: may be made */
+    TARGET_OURS,     /* a directory that carries cloudplan's mark */
+    TARGET_UNMARKED, /* a directory of the login's, not empty and without a mark:
+    --cloud-adopt may have it marked */
     TARGET_HOMELESS, /* it is relative, and HOME is not set there or no absolute path */
     TARGET_NOWHERE,  /* it is relative, and the home directory cannot be entered */
-    TARGET_FOREIGN  /* anything else: never written to */
+    TARGET_FOREIGN   /* anything else: never written to */
 };
 
 struct facts {
-    uint32_t cores;          /* what this login may use, 1 to FACTS_CORES_MAX */
-    uint32_t cores_online;   /* what the machine has; never less than the affinity mask */
-    uint64_t mem_total;      /* bytes, MemTotal */
-    uint64_t mem_machine;    /* bytes, MemAvailable of the machine, at most mem_total: the kernels
-                                estimate it, and Darwin's terms overlap */
-    uint64_t mem_available;  /* bytes, what this login may use (cgroups included) */
-    double load1;            /* one-minute load average, -1 where unknown */
-    uint32_t lease_count;    /* leases of other runs, see scripts/node/lease.sh */
-    uint32_t lease_cores;    /* what they hold in all; 0 where there is none */
-    uint64_t lease_mem;      /* bytes, less what they are seen to use already: that is not available anyway */
+    uint32_t cores;         /* what this login may use, 1 to FACTS_CORES_MAX */
+    uint32_t cores_online;  /* what the machine has; never less than the affinity mask */
+    uint64_t mem_total;     /* bytes, MemTotal */
+    uint64_t mem_machine;   /* bytes, MemAvailable of the machine, at most mem_total: the kernels
+                               estimate it, and Darwin's terms overlap */
+    uint64_t mem_available; /* bytes, what this login may use (cgroups included) */
+    double load1;           /* one-minute load average, -1 where unknown */
+    uint32_t lease_count;   /* leases of other runs, see scripts/node/lease.sh */
+    uint32_t lease_cores;   /* what they hold in all; 0 where there is none */
+    uint64_t lease_mem;     /* bytes, less what they are seen to use already: that is not available anyway */
     char lease_holder[FACTS_HOLDER_MAX]; /* USER@CONTROLLER of the first; "" where there is none */
-    uint64_t disk_free;      /* bytes free where --cloud-chdir will be; UINT64_MAX where unknown */
+    uint64_t disk_free;       /* bytes free where --cloud-chdir will be; UINT64_MAX where unknown */
     enum facts_target target; /* TARGET_FOREIGN where unknown */
-    char boot_id[80];        /* "" where unknown; same value: same machine */
-    char login_id[160];      /* "user@device:inode of home"; same boot_id and login_id: the same login */
-    char os[64];             /* uname -s */
-    char release[128];       /* uname -r */
-    char arch[64];           /* uname -m */
+    char boot_id[80];         /* "" where unknown; same value: same machine */
+    char login_id[160];       /* "user@device:inode of home"; same boot_id and login_id: the same login */
+    char os[64];              /* uname -s */
+    char release[128];        /* uname -r */
+    char arch[64];            /* uname -m */
     char home[512];
-    char python[64];         /* version of the first python asked for, "" where missing */
-    char python_path[512];   /* the first python asked for, "" where missing */
-    char pythons[FACTS_PYTHONS_MAX][32]; /* versions of all pythons asked for, in that order; "" where missing */
-    uint32_t python_count;   /* how many there are, the missing ones before the last found one included */
-    char missing[256];       /* modules that a python does not find, a blank between; "" where none is known to be */
+    char python[64];       /* version of the first python asked for, "" where missing */
+    char python_path[512]; /* the first python asked for, "" where missing */
+    char pythons[FACTS_PYTHONS_MAX]
+                [32];      /* versions of all pythons asked for, in that order; "" where missing */
+    uint32_t python_count; /* how many there are, the missing ones before the last found one included */
+    char
+        missing[256]; /* modules that a python does not find, a blank between; "" where none is known to be */
     uint32_t missing_python; /* which python that is, from 0: the first one that misses any */
     char rsync[64];          /* version, "" where missing */
     char engine[256];        /* what the engine's own snippet has said; "" where it has none */
@@ -88,8 +92,8 @@ struct facts {
  * *facts is defined only on 0.  Strings are cleaned of control characters and cut to fit. */
 int facts_parse(struct facts *facts, const char *answer, size_t len, const char *nonce, struct error *err);
 
-/* "CORES MEM_MIB WHO", as the node's guard says who has taken what this run asked for: becomes the one lease in *facts, in
- * place of those from the answer.  0, or -1 and *err: STATUS_DATA, *facts being as it was. */
+/* "CORES MEM_MIB WHO", as the node's guard says who has taken what this run asked for: becomes the one lease
+ * in *facts, in place of those from the answer.  0, or -1 and *err: STATUS_DATA, *facts being as it was. */
 int facts_set_lease(struct facts *facts, const char *words, struct error *err);
 
 #endif

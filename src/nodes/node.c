@@ -6,9 +6,9 @@
  * duplicates: to compare each name with all others is quadratic, and an inventory may hold
  * ten thousand. */
 #include "nodes/node.h"
-#include "base/text.h"
-#include "base/path.h"
 
+#include "base/path.h"
+#include "base/text.h"
 #include "nodes/range.h"
 
 #include <arpa/inet.h>
@@ -24,8 +24,8 @@
 /* Of a directory on a node, besides the bytes of other alphabets: what every shell leaves alone. */
 #define DIR_CHARS NAME_CHARS "+@/~,:=%"
 
-/* Of directory services: user@domain, DOMAIN\user, DOMAIN+user, machine$.  Each place that a login goes to takes them as they
- * are, but for GNU parallel's logins (xspec.c). */
+/* Of directory services: user@domain, DOMAIN\user, DOMAIN+user, machine$.  Each place that a login goes to
+ * takes them as they are, but for GNU parallel's logins (xspec.c). */
 #define USER_CHARS NAME_CHARS "@\\$+"
 
 #define WORD_SHOWN 100 /* bytes of a word in an error */
@@ -66,7 +66,8 @@ static int check_zone(const char *zone, size_t len, struct error *err)
 {
     char name[IF_NAMESIZE];
     if (len >= sizeof name)
-        return error_set(err, STATUS_DATA, "'%%%.*s' is longer than the name of an interface", (int)len, zone);
+        return error_set(err, STATUS_DATA, "'%%%.*s' is longer than the name of an interface", (int)len,
+                         zone);
     memcpy(name, zone, len);
     name[len] = '\0';
     return check_chars(name, len, NAME_CHARS, "zone", err);
@@ -320,7 +321,8 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
         node->processes = 0;
 }
 
-/* What is wrong with a node's word for a directory, or NULL; *c is a character that cannot stand in it, or NUL. */
+/* What is wrong with a node's word for a directory, or NULL; *c is a character that cannot stand in it, or
+ * NUL. */
 static const char *wrong_dir(const char *dir, char *c)
 {
     *c = '\0';
@@ -332,8 +334,8 @@ static const char *wrong_dir(const char *dir, char *c)
             return "has a character that not every program on the way would leave alone";
         }
     size_t len = strlen(dir);
-    if (strstr(dir, "//") || strstr(dir, "/./") || strstr(dir, "/../") || dir[len - 1] == '/' || !strcmp(dir + len - 2, "/.") ||
-        (len > 2 && !strcmp(dir + len - 3, "/..")))
+    if (strstr(dir, "//") || strstr(dir, "/./") || strstr(dir, "/../") || dir[len - 1] == '/' ||
+        !strcmp(dir + len - 2, "/.") || (len > 2 && !strcmp(dir + len - 3, "/..")))
         return "is no physical path";
     return NULL;
 }
@@ -352,19 +354,24 @@ int node_set_dir(struct node *node, const char *chdir, unsigned slot, const char
     text_clean(shown);
     const char *wrong = wrong_dir(dir, &c);
     if (wrong && c >= ' ' && c < 0x7f)
-        return error_set(err, STATUS_DATA, "its directory %.200s %s, '%c': choose another --cloud-chdir, an absolute one", shown, wrong, c);
+        return error_set(err, STATUS_DATA,
+                         "its directory %.200s %s, '%c': choose another --cloud-chdir, an absolute one",
+                         shown, wrong, c);
     if (wrong)
         return error_set(err, STATUS_DATA, "its directory %.200s %s", shown, wrong);
     snprintf(clean, sizeof clean, "%s", dir);
     text_clean(clean);
     if (strcmp(clean, dir))
-        return error_set(err, STATUS_DATA, "its directory %.200s is no UTF-8: choose another --cloud-chdir, an absolute one", shown);
+        return error_set(err, STATUS_DATA,
+                         "its directory %.200s is no UTF-8: choose another --cloud-chdir, an absolute one",
+                         shown);
     if (slot > 1)
         snprintf(name, sizeof name, "%.250s~%u", leaf(chdir), slot);
     else
         snprintf(name, sizeof name, "%.250s", leaf(chdir));
     if (strcmp(leaf(dir), name))
-        return error_set(err, STATUS_DATA, "its directory %.200s is not the one that was asked for, %.100s", shown, name);
+        return error_set(err, STATUS_DATA, "its directory %.200s is not the one that was asked for, %.100s",
+                         shown, name);
     char *copy = strdup(dir);
     if (!copy)
         return error_errno(err, "node");
@@ -394,14 +401,10 @@ const char *node_state_name(enum node_state state)
 
 const char *plan_term_name(enum plan_term term)
 {
-    static const char *const names[] = {[TERM_NONE] = NULL,
-                                        [TERM_CORES] = "cores",
-                                        [TERM_MEMORY] = "memory",
-                                        [TERM_MAX_PROCESSES] = "max-processes",
-                                        [TERM_MACHINE] = "machine",
-                                        [TERM_LEASE] = "lease",
-                                        [TERM_EACH] = "each",
-                                        [TERM_FILES] = "files"};
+    static const char *const names[] = {[TERM_NONE] = NULL,         [TERM_CORES] = "cores",
+                                        [TERM_MEMORY] = "memory",   [TERM_MAX_PROCESSES] = "max-processes",
+                                        [TERM_MACHINE] = "machine", [TERM_LEASE] = "lease",
+                                        [TERM_EACH] = "each",       [TERM_FILES] = "files"};
     return names[term];
 }
 
@@ -439,5 +442,6 @@ int node_list_unusable(const struct node_list *list, struct error *err)
         return error_set(err, STATUS_UNAVAILABLE, "no usable node: none was named");
     if (list->count == 1)
         return error_set(err, STATUS_UNAVAILABLE, "no usable node: %s: %s", node_title(first), first->reason);
-    return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, node_title(first), first->reason);
+    return error_set(err, STATUS_UNAVAILABLE, "no usable node of %zu: %s: %s", list->count, node_title(first),
+                     first->reason);
 }

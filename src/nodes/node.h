@@ -3,11 +3,10 @@
  * Grammar of a node, as the user writes it:
  *
  *     NODE  = ":"                              this machine, without SSH
- *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"; USER also "@" "\" "$" "+"
- *           | [USER "@"] V6 [ "%" ZONE ]       a bare IPv6 address: two or more ":"; ZONE: as HOST
- *           | [USER "@"] "[" V6 [ "%" ZONE ] "]" [":" PORT]
- *     RANGE = "{" N ".." M "}" | "[" N "-" M "]"   anywhere in a word; several multiply
- *                                              out, the last one runs fastest
+ *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"; USER also "@" "\"
+ * "$" "+" | [USER "@"] V6 [ "%" ZONE ]       a bare IPv6 address: two or more ":"; ZONE: as HOST | [USER "@"]
+ * "[" V6 [ "%" ZONE ] "]" [":" PORT] RANGE = "{" N ".." M "}" | "[" N "-" M "]"   anywhere in a word; several
+ * multiply out, the last one runs fastest
  *
  * A leading zero in N or M pads all numbers of the range to that width.  A range
  * runs upwards; N > M is an error.  At most NODE_LIST_MAX names in all, repeated
@@ -27,8 +26,8 @@
 #include <stdint.h>
 
 #define NODE_LIST_MAX 10000
-#define NODE_NAME_MAX 320  /* bytes of a name, its NUL included */
-#define NODE_WORD_MAX 1024 /* bytes of a word with ranges, its NUL included */
+#define NODE_NAME_MAX 320         /* bytes of a name, its NUL included */
+#define NODE_WORD_MAX 1024        /* bytes of a word with ranges, its NUL included */
 #define NODE_BLANKS " \t\r\n\v\f" /* what separates words */
 
 enum node_state {
@@ -40,7 +39,8 @@ enum node_state {
     NODE_FAILED   /* let in, and then something went wrong */
 };
 
-enum plan_term { /* what decided a node's number of processes */
+/* What decided a node's number of processes. */
+enum plan_term {
     TERM_NONE,
     TERM_CORES,
     TERM_MEMORY,
@@ -72,8 +72,10 @@ struct node {
 
     uint32_t processes; /* 0 unless state is NODE_READY and planned */
     enum plan_term limited_by;
-    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet, or none (":") */
-    char *dir;     /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned; NULL: not known yet, or none */
+    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0:
+                      not known yet, or none (":") */
+    char *dir; /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned;
+                  NULL: not known yet, or none */
     bool unmarked; /* dir does not carry the mark, and is to be looked at: adopt.h */
 };
 
@@ -81,13 +83,16 @@ struct node_list {
     struct node *nodes; /* in the order given; pointers into it are stable once parsing is over */
     size_t count;
     size_t allocated;
-    size_t duplicates; /* how many words named a node that was there already */
+    size_t duplicates;             /* how many words named a node that was there already */
     char duplicate[NODE_NAME_MAX]; /* the first of them */
-    uint32_t *index; /* hash table of names: position in nodes + 1, 0: free; node.c's own */
+    uint32_t *index;               /* hash table of names: position in nodes + 1, 0: free; node.c's own */
     size_t index_size;
 };
 
-#define NODE_LIST_INIT {0}
+#define NODE_LIST_INIT                                                                                       \
+    {                                                                                                        \
+        0                                                                                                    \
+    }
 
 /* Adds the node or range in word; duplicates (same canonical name) are counted
  * and dropped.  0, or -1 and *err: STATUS_DATA, naming the word, or STATUS_SYSTEM
@@ -108,13 +113,14 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
 
 #define NODE_DIR_MAX 1500 /* bytes of a copy's path: the longest --cloud-chdir, below a home */
 
-/* Takes what a node says of the directory of its copy, which is input from outside: it must be an absolute physical path that ssh, rsync,
- * execnet and shells take as it is, and have the name in its last part that chdir has, with "~N" in slot N > 1.  A copy is
- * kept in node->dir.  0, or -1 and *err: STATUS_DATA with what is wrong, STATUS_SYSTEM. */
+/* Takes what a node says of the directory of its copy, which is input from outside: it must be an absolute
+ * physical path that ssh, rsync, execnet and shells take as it is, and have the name in its last part that
+ * chdir has, with "~N" in slot N > 1.  A copy is kept in node->dir.  0, or -1 and *err: STATUS_DATA with what
+ * is wrong, STATUS_SYSTEM. */
 int node_set_dir(struct node *node, const char *chdir, unsigned slot, const char *dir, struct error *err);
 
-/* path as it is on this node, where it is chdir or lies in it: in the node's copy, absolute once its guard has told where that is.
- * Owned by the caller; NULL without memory. */
+/* path as it is on this node, where it is chdir or lies in it: in the node's copy, absolute once its guard
+ * has told where that is. Owned by the caller; NULL without memory. */
 char *node_place(const struct node *node, const char *chdir, const char *path);
 
 /* Its name in a sentence, where ":" would not be seen.  Borrowed from the node. */

@@ -1,8 +1,8 @@
 /* Worst cases rather than usual ones: what is left over is the tests' own.
  *
- * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the client's
- * socket).  In the engine: what it says itself.  This machine's own workers have a master no more than a
- * node here; they cost what others cost in the engine.
+ * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the
+ * client's socket).  In the engine: what it says itself.  This machine's own workers have a master no more
+ * than a node here; they cost what others cost in the engine.
  */
 #include "plan/descriptors.h"
 
@@ -46,7 +46,8 @@ static uint64_t fit(uint64_t limit, uint64_t base, uint64_t each)
 static uint64_t engine_workers(uint64_t limit, const struct descriptors_cost *cost)
 {
     uint64_t starting = fit(limit, cost->base, cost->worker + cost->start);
-    return starting < cost->starts ? starting : fit(limit, cost->base + cost->start * cost->starts, cost->worker);
+    return starting < cost->starts ? starting
+                                   : fit(limit, cost->base + cost->start * cost->starts, cost->worker);
 }
 
 static bool counts(const struct node *node)
@@ -111,7 +112,8 @@ static void share_out(struct node_list *list, uint64_t workers, uint64_t limit)
     }
 }
 
-int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, const struct descriptors_cost *engine, struct error *err)
+int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each,
+                    const struct descriptors_cost *engine, struct error *err)
 {
     uint64_t nodes = fit(limit, HERE, HERE_NODE), in_master = fit(limit, MASTER, MASTER_WORKER);
     uint64_t workers = engine_workers(limit, engine), served = 0, given = 0;
@@ -121,7 +123,8 @@ int descriptors_fit(struct node_list *list, uint64_t limit, uint32_t each, const
             continue;
         bool fits = (node->local || served < nodes) && workers > 0;
         if (each)
-            fits = fits && (node->local || node->processes <= in_master) && node->processes <= workers - given;
+            fits =
+                fits && (node->local || node->processes <= in_master) && node->processes <= workers - given;
         if (!fits || (!node->local && in_master == 0)) {
             take_out(node, limit);
             continue;

@@ -66,12 +66,13 @@ static uint64_t less(uint64_t whole, uint64_t part)
 static void lease_text(char text[LEASE_TEXT_MAX], const struct facts *facts)
 {
     char memory[48] = "", more[32] = "";
-    if (facts->lease_cores < facts->cores && facts->lease_mem) /* not all of its cores: it may be the memory */
+    if (facts->lease_cores < facts->cores &&
+        facts->lease_mem) /* not all of its cores: it may be the memory */
         snprintf(memory, sizeof memory, " with %llu MiB", mib_up(facts->lease_mem));
     if (facts->lease_count > 1)
         snprintf(more, sizeof more, " (and %u more)", facts->lease_count - 1);
-    snprintf(text, LEASE_TEXT_MAX, "%u process%s%s by %s%s", facts->lease_cores, facts->lease_cores == 1 ? "" : "es",
-             memory, facts->lease_holder, more);
+    snprintf(text, LEASE_TEXT_MAX, "%u process%s%s by %s%s", facts->lease_cores,
+             facts->lease_cores == 1 ? "" : "es", memory, facts->lease_holder, more);
 }
 
 static void drop_for_lease(struct node *node)
@@ -157,7 +158,8 @@ static uint64_t dealt(struct node *const *nodes, size_t count, uint64_t rounds)
 }
 
 /* How many processes the machine holds that the nodes are; without the leases, or beside them. */
-static uint64_t machine_holds(struct node *const *nodes, size_t count, const struct policy *policy, bool leased)
+static uint64_t machine_holds(struct node *const *nodes, size_t count, const struct policy *policy,
+                              bool leased)
 {
     uint64_t room = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
@@ -170,8 +172,8 @@ static uint64_t machine_holds(struct node *const *nodes, size_t count, const str
     return room;
 }
 
-/* A share of what the nodes' machine holds: so many full rounds of one process each, and one more for the first
- * of those nodes that can take it. */
+/* A share of what the nodes' machine holds: so many full rounds of one process each, and one more for the
+ * first of those nodes that can take it. */
 struct deal {
     uint64_t rounds, rest;
 };
@@ -217,12 +219,13 @@ static void drop_for_machine(struct node *node, struct node *const *nodes, size_
                  (unsigned long long)(room % policy->each), policy->each);
     node->limited_by = leased ? TERM_LEASE : TERM_MACHINE;
     node_set(node, NODE_UNFIT,
-             "one of %zu nodes that are the same machine (the first is %s), which has room for %llu processes in all%s: %s",
+             "one of %zu nodes that are the same machine (the first is %s), which has room for %llu "
+             "processes in all%s: %s",
              count, nodes[0]->name, (unsigned long long)room, beside, left);
 }
 
-/* The nodes, in list order and planned alone, are one machine: serves them as long as it holds all of a node's
- * processes. */
+/* The nodes, in list order and planned alone, are one machine: serves them as long as it holds all of a
+ * node's processes. */
 static void share_machine_each(struct node *const *nodes, size_t count, const struct policy *policy)
 {
     uint64_t room = machine_holds(nodes, count, policy, !policy->no_lease);

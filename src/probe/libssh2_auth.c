@@ -1,5 +1,5 @@
-/* libssh2's own agent calls block and ask for SHA-1; its signing callback may say EAGAIN, and then the same call is
- * repeated with the same arguments once the agent has answered. */
+/* libssh2's own agent calls block and ask for SHA-1; its signing callback may say EAGAIN, and then the same
+ * call is repeated with the same arguments once the agent has answered. */
 #include "probe/libssh2_auth.h"
 
 #include <openssl/evp.h>
@@ -12,8 +12,8 @@ static size_t read_u32(const unsigned char *p)
 }
 
 /* Signs with the agent.  Called by libssh2 again and again until it does not say EAGAIN. */
-static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len, const unsigned char *data,
-                           size_t data_len, void **abstract)
+static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len,
+                           const unsigned char *data, size_t data_len, void **abstract)
 {
     struct auth *auth = *abstract;
     const struct identity *id = &auth->identities->ids[auth->identity];
@@ -44,10 +44,10 @@ static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t
     return result;
 }
 
-/* Signs with a key from a file.  libssh2 would read the file's text for each node, more than once, which takes
- * half of all CPU time of a probe. */
-static int sign_with_file(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len, const unsigned char *data,
-                          size_t data_len, void **abstract)
+/* Signs with a key from a file.  libssh2 would read the file's text for each node, more than once, which
+ * takes half of all CPU time of a probe. */
+static int sign_with_file(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len,
+                          const unsigned char *data, size_t data_len, void **abstract)
 {
     struct auth *auth = *abstract;
     (void)session;
@@ -74,8 +74,8 @@ enum auth_result auth_step(struct auth *auth, LIBSSH2_SESSION *session, const ch
         const struct identity *id = &auth->identities->ids[auth->identity];
         int rc;
         if (id->private_pem && !id->ed25519) {
-            rc = libssh2_userauth_publickey_frommemory(session, user, user_len, NULL, 0, id->private_pem, id->private_len,
-                                                       NULL);
+            rc = libssh2_userauth_publickey_frommemory(session, user, user_len, NULL, 0, id->private_pem,
+                                                       id->private_len, NULL);
         } else {
             /* Used by libssh2 before it returns, or at the next call: never kept. */
             void *abstract = auth;
@@ -86,7 +86,8 @@ enum auth_result auth_step(struct auth *auth, LIBSSH2_SESSION *session, const ch
             return AUTH_ACCEPTED;
         if (rc == LIBSSH2_ERROR_EAGAIN)
             return AUTH_WAIT;
-        if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_SEND)
+        if (rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_RECV ||
+            rc == LIBSSH2_ERROR_SOCKET_SEND)
             return AUTH_BROKEN;
         auth_clear(auth);
         auth->identity++;

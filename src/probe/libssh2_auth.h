@@ -18,7 +18,7 @@ struct auth {
 };
 
 enum auth_result {
-    AUTH_WAIT,      /* for the session's socket, or for the agent where request is set */
+    AUTH_WAIT, /* for the session's socket, or for the agent where request is set */
     AUTH_ACCEPTED,
     AUTH_NONE_LEFT, /* no identity was accepted */
     AUTH_BROKEN     /* the connection is gone: the session knows the error */

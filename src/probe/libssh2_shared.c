@@ -122,7 +122,8 @@ const struct identity_list *shared_identities(struct libssh2_shared *shared, con
         return NULL;
     }
     for (struct shared_identity *i = shared->identities; i; i = i->next)
-        if (i->identitiesonly == conf->identitiesonly && i->agent == *agent && same_strings(i->files, conf->identityfiles))
+        if (i->identitiesonly == conf->identitiesonly && i->agent == *agent &&
+            same_strings(i->files, conf->identityfiles))
             return i->list;
     struct shared_identity *i = calloc(1, sizeof *i);
     if (!i || !(i->list = identity_list_make((const char *const *)conf->identityfiles, conf->identitiesonly,

@@ -5,11 +5,11 @@
 #ifndef CLOUDPLAN_LIBSSH2_SHARED_H
 #define CLOUDPLAN_LIBSSH2_SHARED_H
 
+#include "probe/transport.h"
 #include "ssh/agent.h"
 #include "ssh/identity.h"
 #include "ssh/known_hosts.h"
 #include "ssh/sshconf.h"
-#include "probe/transport.h"
 
 struct libssh2_shared {
     CURLM *multi; /* borrowed */

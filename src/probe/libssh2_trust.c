@@ -35,7 +35,8 @@ static int prefer(LIBSSH2_SESSION *session, int method, const char *wanted, cons
     return result;
 }
 
-const char *trust_algorithms(LIBSSH2_SESSION *session, const struct sshconf *conf, const struct known_host *known)
+const char *trust_algorithms(LIBSSH2_SESSION *session, const struct sshconf *conf,
+                             const struct known_host *known)
 {
     const struct {
         int method;
@@ -80,16 +81,19 @@ static enum trust verdict(enum trust trust, char reason[ERROR_TEXT_MAX], const c
     return trust;
 }
 
-enum trust trust_host_key(const struct sshconf *conf, const struct known_host *known, const unsigned char *key,
-                          size_t len, char reason[ERROR_TEXT_MAX])
+enum trust trust_host_key(const struct sshconf *conf, const struct known_host *known,
+                          const unsigned char *key, size_t len, char reason[ERROR_TEXT_MAX])
 {
     const char *where = "", *checking = conf->stricthostkeychecking;
     char print[64];
     enum known_result result = known_host_check(known, key, len, &where);
     known_fingerprint(key, len, print);
-    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA). */
-    if ((result == KNOWN_ABSENT || result == KNOWN_CHANGED) && known_host_count(known) && !type_is_known(known, key, len))
-        return verdict(TRUST_OPENSSH, reason, "known_hosts has other types of host key than libssh2 and the node agree on");
+    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA).
+     */
+    if ((result == KNOWN_ABSENT || result == KNOWN_CHANGED) && known_host_count(known) &&
+        !type_is_known(known, key, len))
+        return verdict(TRUST_OPENSSH, reason,
+                       "known_hosts has other types of host key than libssh2 and the node agree on");
     bool strict = !strcmp(checking, "ask") || !strcmp(checking, "true") || !strcmp(checking, "yes");
     switch (result) {
     case KNOWN_MATCH:
@@ -98,15 +102,19 @@ enum trust trust_host_key(const struct sshconf *conf, const struct known_host *k
         if (!strict)
             return verdict(TRUST_OPENSSH, reason, "StrictHostKeyChecking lets OpenSSH add the new host key");
         return verdict(TRUST_REFUSE, reason,
-                       "host key unknown: %s is not in known_hosts; ssh to the node once, or use ssh-keyscan", print);
+                       "host key unknown: %s is not in known_hosts; ssh to the node once, or use ssh-keyscan",
+                       print);
     case KNOWN_CHANGED:
         if (!strict && strcmp(checking, "accept-new"))
-            return verdict(TRUST_OPENSSH, reason, "StrictHostKeyChecking is off: OpenSSH decides on the changed host key");
+            return verdict(TRUST_OPENSSH, reason,
+                           "StrictHostKeyChecking is off: OpenSSH decides on the changed host key");
         return verdict(TRUST_REFUSE, reason,
-                       "host key changed: %s is not the one in known_hosts%s%s; if the node was set up anew: ssh-keygen -R",
+                       "host key changed: %s is not the one in known_hosts%s%s; if the node was set up anew: "
+                       "ssh-keygen -R",
                        print, *where ? " " : "", where);
     case KNOWN_REVOKED:
-        return verdict(TRUST_REFUSE, reason, "host key revoked: known_hosts marks it @revoked%s%s", *where ? ", " : "", where);
+        return verdict(TRUST_REFUSE, reason, "host key revoked: known_hosts marks it @revoked%s%s",
+                       *where ? ", " : "", where);
     case KNOWN_UNSURE:
         break;
     }

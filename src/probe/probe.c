@@ -6,22 +6,22 @@
  */
 #include "probe/probe.h"
 
-#include "nodes/accept.h"
-#include "probe/libssh2_shared.h"
 #include "base/child.h"
-#include "plan/descriptors.h"
 #include "base/embedded.h"
 #include "base/shquote.h"
+#include "nodes/accept.h"
+#include "plan/descriptors.h"
+#include "probe/libssh2_shared.h"
 #include "ssh/sshconf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_MAX 256      /* conversations at once; each costs some 60 KB */
-#define SLOT_FDS 4         /* descriptors a conversation may need, at its peak */
-#define RESERVED_FDS 32    /* standard streams, libraries, the agent, ssh_config files */
-#define RETRY_MS 150       /* at least, before a dropped connection is tried again */
+#define SLOTS_MAX 256   /* conversations at once; each costs some 60 KB */
+#define SLOT_FDS 4      /* descriptors a conversation may need, at its peak */
+#define RESERVED_FDS 32 /* standard streams, libraries, the agent, ssh_config files */
+#define RETRY_MS 150    /* at least, before a dropped connection is tried again */
 
 struct slot {
     struct node *node; /* NULL: free */
@@ -36,7 +36,7 @@ struct slot {
 
 struct probe {
     struct node_list *list;
-    struct probe_params *params; /* a copy: ready() completes it */
+    struct probe_params *params;           /* a copy: ready() completes it */
     struct transport_script script, local; /* what nodes, and what this machine is to be asked */
     CURLM *multi;
     struct libssh2_shared *shared;
@@ -108,9 +108,9 @@ static void open_slot(struct probe *p, struct slot *slot)
 {
     struct error err = ERROR_INIT;
     slot->retry_at = 0;
-    slot->transport = (p->params->open ? p->params->open : open_real)(p->params->open ? p->params->open_arg : p,
-                                                                       slot->node, slot->fallback,
-                                                                       slot->node->local ? &p->local : &p->script, &err);
+    slot->transport = (p->params->open ? p->params->open : open_real)(
+        p->params->open ? p->params->open_arg : p, slot->node, slot->fallback,
+        slot->node->local ? &p->local : &p->script, &err);
     if (!slot->transport) {
         node_set(slot->node, NODE_FAILED, "%s", err.text);
         finish_node(p, slot);
@@ -145,7 +145,8 @@ static void step_slot(struct probe *p, struct slot *slot)
         case TRANSPORT_WAIT:
             return;
         case TRANSPORT_DONE:
-            if (facts_parse(&slot->node->facts, t->answer ? t->answer : "", t->answer_len, p->params->nonce, &err))
+            if (facts_parse(&slot->node->facts, t->answer ? t->answer : "", t->answer_len, p->params->nonce,
+                            &err))
                 node_set(slot->node, NODE_FAILED, "%s", err.text);
             else
                 accept_facts(slot->node, &p->params->required);
@@ -201,8 +202,8 @@ static int due(struct probe *p)
         /* Without a script no node can answer: that wait has a deadline of its own. */
         if (slot->deadline <= now && p->script.text) {
             if (slot->transport)
-                node_set(slot->node, NODE_OFFLINE, "timed out after %d s while %s", p->params->timeout_ms / 1000,
-                         slot->transport->ops->phase(slot->transport));
+                node_set(slot->node, NODE_OFFLINE, "timed out after %d s while %s",
+                         p->params->timeout_ms / 1000, slot->transport->ops->phase(slot->transport));
             else
                 node_set(slot->node, slot->last_state, "%s", slot->last_reason);
             finish_node(p, slot);
@@ -250,7 +251,8 @@ static int wait_for_any(struct probe *p, int timeout_ms, struct error *err)
     return 0;
 }
 
-/* Makes the script once it is known what to ask for.  A node's time starts anew then: it is not the one that was waited for. */
+/* Makes the script once it is known what to ask for.  A node's time starts anew then: it is not the one that
+ * was waited for. */
 static int get_ready(struct probe *p, struct error *err)
 {
     int ready = p->params->ready ? p->params->ready(p->params->ready_arg, p->params, err) : 1;
@@ -260,8 +262,10 @@ static int get_ready(struct probe *p, struct error *err)
     while (pythons <= FACTS_PYTHONS_MAX && p->params->required.pythons[pythons])
         pythons++;
     if (pythons < 1 || pythons > FACTS_PYTHONS_MAX)
-        return error_set(err, STATUS_BUG, "%zu interpreters to ask for, not 1 to %d", pythons, FACTS_PYTHONS_MAX);
-    const char *const *local = p->params->required.local_pythons ? p->params->required.local_pythons : p->params->required.pythons;
+        return error_set(err, STATUS_BUG, "%zu interpreters to ask for, not 1 to %d", pythons,
+                         FACTS_PYTHONS_MAX);
+    const char *const *local =
+        p->params->required.local_pythons ? p->params->required.local_pythons : p->params->required.pythons;
     p->local.text = make_facts_script(p->params, local, &p->local.len);
     p->script.text = make_facts_script(p->params, p->params->required.pythons, &p->script.len);
     if (!p->script.text || !p->local.text)

@@ -3,9 +3,8 @@
  * The script goes into the child's standard input, the answer comes from its output; its
  * diagnostics are kept for the reason.  Both are the same but for the argv and for what a failure means.
  */
-#include "probe/transport.h"
-
 #include "base/child.h"
+#include "probe/transport.h"
 #include "ssh/ssh_target.h"
 #include "ssh/ssherr.h"
 
@@ -55,7 +54,8 @@ static void child_read_words(struct child_transport *c)
     /* Not without end: whoever never stops talking must not stop the loop. */
     for (int i = 0; i < READS_MAX && c->child.err >= 0; i++) {
         size_t room = sizeof c->words - 1 - c->words_len;
-        ssize_t n = room ? read(c->child.err, c->words + c->words_len, room) : read(c->child.err, drop, sizeof drop);
+        ssize_t n =
+            room ? read(c->child.err, c->words + c->words_len, room) : read(c->child.err, drop, sizeof drop);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0)
@@ -143,7 +143,7 @@ static const struct transport_ops openssh_ops = {"ssh", child_step, child_want, 
 static const struct transport_ops local_ops = {"local", child_step, child_want, phase, child_destroy};
 
 static struct transport *child_begin(const struct transport_ops *ops, const char *const *argv,
-                               const struct transport_script *script, struct error *err)
+                                     const struct transport_script *script, struct error *err)
 {
     struct child_transport *c = calloc(1, sizeof *c);
     if (!c) {
@@ -169,7 +169,8 @@ struct transport *transport_openssh(const struct node *node, const struct transp
     char timeout[64], port[SSH_TARGET_PORT];
     const char *argv[40];
     size_t n = 0;
-    snprintf(timeout, sizeof timeout, "ConnectTimeout=%d", connect_timeout_ms < 1000 ? 1 : connect_timeout_ms / 1000);
+    snprintf(timeout, sizeof timeout, "ConnectTimeout=%d",
+             connect_timeout_ms < 1000 ? 1 : connect_timeout_ms / 1000);
     argv[n++] = "ssh";
     static const char *const fixed[] = {"-T",
                                         "-oBatchMode=yes",

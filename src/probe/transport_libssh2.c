@@ -5,12 +5,12 @@
  * cannot do ends in TRANSPORT_FALLBACK, never in a guess: the OpenSSH client
  * then does that node.  Blocking calls of libssh2 (its agent, its known_hosts) are not used.
  */
-#include "ssh/known_hosts.h"
 #include "probe/libssh2_auth.h"
 #include "probe/libssh2_shared.h"
 #include "probe/libssh2_trust.h"
-#include "ssh/sshconf.h"
 #include "probe/transport.h"
+#include "ssh/known_hosts.h"
+#include "ssh/sshconf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,10 +29,14 @@
 enum phase { CONNECTING, KEX, METHODS, AUTH, CHANNEL, EXEC, WRITING, READING, ENDED };
 
 static const char *const phase_names[] = {
-    [CONNECTING] = "connecting",        [KEX] = "waiting for the SSH banner and key exchange",
-    [METHODS] = "authenticating",       [AUTH] = "authenticating",
-    [CHANNEL] = "opening an SSH session", [EXEC] = "starting a shell",
-    [WRITING] = "sending the script",   [READING] = "waiting for the answer",
+    [CONNECTING] = "connecting",
+    [KEX] = "waiting for the SSH banner and key exchange",
+    [METHODS] = "authenticating",
+    [AUTH] = "authenticating",
+    [CHANNEL] = "opening an SSH session",
+    [EXEC] = "starting a shell",
+    [WRITING] = "sending the script",
+    [READING] = "waiting for the answer",
     [ENDED] = "ended",
 };
 
@@ -182,12 +186,13 @@ void transport_libssh2_connected(CURL *easy, CURLcode result)
         break;
     case CURLE_OPERATION_TIMEDOUT:
         libssh2_fail(c, NODE_OFFLINE, "timed out while connecting to %s port %u", c->node->conf->hostname,
-             c->node->conf->port);
+                     c->node->conf->port);
         break;
     default:
         curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &os_errno);
-        libssh2_fail(c, NODE_OFFLINE, "%s: %s port %u", os_errno ? strerror((int)os_errno) : curl_easy_strerror(result),
-             c->node->conf->hostname, c->node->conf->port);
+        libssh2_fail(c, NODE_OFFLINE, "%s: %s port %u",
+                     os_errno ? strerror((int)os_errno) : curl_easy_strerror(result), c->node->conf->hostname,
+                     c->node->conf->port);
     }
     drop_easy(c);
 }
@@ -258,7 +263,7 @@ static enum transport_result key_exchange(struct conversation *c)
         /* sshd drops connections like this above MaxStartups: the probe tries again. */
         c->base.dropped = true;
         return libssh2_fail(c, NODE_OFFLINE, "the connection was closed during the SSH key exchange: %s",
-                    session_words(c, words));
+                            session_words(c, words));
     default:
         return libssh2_fail(c, NODE_FAILED, "SSH key exchange: %s", session_words(c, words));
     }
@@ -286,7 +291,8 @@ static enum transport_result ask_methods(struct conversation *c)
         return fall_back(c, "a banner that is too large for libssh2");
     default:
         c->base.dropped = true;
-        return libssh2_fail(c, NODE_OFFLINE, "the connection was closed before authentication: %s", session_words(c, words));
+        return libssh2_fail(c, NODE_OFFLINE, "the connection was closed before authentication: %s",
+                            session_words(c, words));
     }
 }
 
@@ -298,8 +304,9 @@ static enum transport_result not_let_in(struct conversation *c)
         return fall_back(c, c->auth.identities->skipped_why);
     if ((conf->gssapi && strstr(c->offers, "gssapi")) || (conf->hostbased && strstr(c->offers, "hostbased")))
         return fall_back(c, "an authentication method that only OpenSSH has");
-    return libssh2_fail(c, NODE_REFUSED, "authentication refused for %s: tried %zu key%s; the node takes %s", conf->user,
-                c->auth.identities->count, c->auth.identities->count == 1 ? "" : "s", c->offers);
+    return libssh2_fail(c, NODE_REFUSED, "authentication refused for %s: tried %zu key%s; the node takes %s",
+                        conf->user, c->auth.identities->count, c->auth.identities->count == 1 ? "" : "s",
+                        c->offers);
 }
 
 /* libssh2 1.11 takes a connection that ends while it waits for the answer to a key for the key's refusal. */
@@ -330,15 +337,17 @@ static enum transport_result authenticate(struct conversation *c)
         break;
     }
     tried = c->auth.identity < c->auth.identities->count ? c->auth.identity + 1 : c->auth.identities->count;
-    return libssh2_fail(c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s", tried,
-                c->auth.identities->count, c->auth.identities->ids[tried - 1].name, session_words(c, words));
+    return libssh2_fail(
+        c, NODE_REFUSED, "the connection was closed during authentication (key %zu of %zu, %s): %s", tried,
+        c->auth.identities->count, c->auth.identities->ids[tried - 1].name, session_words(c, words));
 }
 
 static enum transport_result open_channel(struct conversation *c)
 {
     char words[200];
     /* What a node may have on its way to us is kept in memory: not libssh2's 2 MiB for each. */
-    c->channel = libssh2_channel_open_ex(c->session, "session", sizeof "session" - 1, WINDOW, LIBSSH2_CHANNEL_PACKET_DEFAULT, NULL, 0);
+    c->channel = libssh2_channel_open_ex(c->session, "session", sizeof "session" - 1, WINDOW,
+                                         LIBSSH2_CHANNEL_PACKET_DEFAULT, NULL, 0);
     if (c->channel) {
         libssh2_enter(c, EXEC);
         return TRANSPORT_WAIT;
@@ -365,7 +374,8 @@ static enum transport_result libssh2_write_script(struct conversation *c)
     if (!c->script->text)
         return TRANSPORT_WAIT;
     while (c->written < c->script->len) {
-        ssize_t n = libssh2_channel_write(c->channel, c->script->text + c->written, c->script->len - c->written);
+        ssize_t n =
+            libssh2_channel_write(c->channel, c->script->text + c->written, c->script->len - c->written);
         if (n == LIBSSH2_ERROR_EAGAIN)
             return TRANSPORT_WAIT;
         if (n == LIBSSH2_ERROR_CHANNEL_CLOSED || n == LIBSSH2_ERROR_CHANNEL_EOF_SENT)
@@ -397,7 +407,8 @@ static enum transport_result libssh2_read_answer(struct conversation *c)
         /* Undrained diagnostics stop the session once the window is full. */
         e = libssh2_channel_read_stderr(c->channel, buf, sizeof buf);
         if (e > 0 && (c->diagnostics += (size_t)e) > FACTS_ANSWER_MAX)
-            return libssh2_fail(c, NODE_FAILED, "answer malformed: more than %d KiB of diagnostics", FACTS_ANSWER_MAX / 1024);
+            return libssh2_fail(c, NODE_FAILED, "answer malformed: more than %d KiB of diagnostics",
+                                FACTS_ANSWER_MAX / 1024);
         if (e > 0 && c->words_len < sizeof c->words) {
             size_t room = sizeof c->words - c->words_len, take = (size_t)e < room ? (size_t)e : room;
             memcpy(c->words + c->words_len, buf, take);
@@ -411,13 +422,19 @@ static enum transport_result libssh2_read_answer(struct conversation *c)
         return end(c, TRANSPORT_DONE);
     }
     if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
-        return libssh2_fail(c, NODE_FAILED, "the connection ended before the answer did: %s", session_words(c, words));
+        return libssh2_fail(c, NODE_FAILED, "the connection ended before the answer did: %s",
+                            session_words(c, words));
     return TRANSPORT_WAIT;
 }
 
 static enum transport_result (*const actions[])(struct conversation *) = {
-    [KEX] = key_exchange, [METHODS] = ask_methods, [AUTH] = authenticate, [CHANNEL] = open_channel,
-    [EXEC] = start_shell, [WRITING] = libssh2_write_script, [READING] = libssh2_read_answer,
+    [KEX] = key_exchange,
+    [METHODS] = ask_methods,
+    [AUTH] = authenticate,
+    [CHANNEL] = open_channel,
+    [EXEC] = start_shell,
+    [WRITING] = libssh2_write_script,
+    [READING] = libssh2_read_answer,
 };
 
 static enum transport_result libssh2_step(struct transport *t)
@@ -447,7 +464,8 @@ static size_t libssh2_want(const struct transport *t, struct curl_waitfd *fds)
         bool write;
         int fd = agent_fd(c->auth.agent, &write);
         if (fd >= 0)
-            fds[n++] = (struct curl_waitfd){fd, (short)(CURL_WAIT_POLLIN | (write ? CURL_WAIT_POLLOUT : 0)), 0};
+            fds[n++] =
+                (struct curl_waitfd){fd, (short)(CURL_WAIT_POLLIN | (write ? CURL_WAIT_POLLOUT : 0)), 0};
     }
     return n;
 }
@@ -478,7 +496,8 @@ static void libssh2_destroy(struct transport *t)
 static const struct transport_ops ops = {"libssh2", libssh2_step, libssh2_want, phase_name, libssh2_destroy};
 
 struct transport *transport_libssh2(struct libssh2_shared *shared, const struct node *node,
-                                    const struct transport_script *script, int connect_timeout_ms, struct error *err)
+                                    const struct transport_script *script, int connect_timeout_ms,
+                                    struct error *err)
 {
     struct conversation *c = calloc(1, sizeof *c);
     if (!c) {
@@ -493,9 +512,10 @@ struct transport *transport_libssh2(struct libssh2_shared *shared, const struct 
     const struct sshconf *conf = node->conf;
     const struct known_hosts *known = shared_known_hosts(shared, conf, err);
     c->auth.identities = known ? shared_identities(shared, conf, &c->auth.agent, err) : NULL;
-    c->known = c->auth.identities ? known_hosts_lookup(known, conf->hostkeyalias ? conf->hostkeyalias : conf->hostname,
-                                                  conf->hostkeyalias ? 22 : conf->port, err)
-                             : NULL;
+    c->known = c->auth.identities
+                   ? known_hosts_lookup(known, conf->hostkeyalias ? conf->hostkeyalias : conf->hostname,
+                                        conf->hostkeyalias ? 22 : conf->port, err)
+                   : NULL;
     if (!c->known)
         goto fail;
     /* What can be known before the first packet saves a connection. */
@@ -510,4 +530,3 @@ fail:
     libssh2_destroy(&c->base);
     return NULL;
 }
-

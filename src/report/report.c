@@ -4,10 +4,10 @@
  * ends, and at most every 10 seconds in between, so that a log stays short and still shows life.
  */
 #include "report/report.h"
-#include "base/text.h"
-#include "engine/sshlogin.h"
 
 #include "base/child.h"
+#include "base/text.h"
+#include "engine/sshlogin.h"
 #include "ssh/sshconf.h"
 
 #include <errno.h>
@@ -124,7 +124,8 @@ void report_sync_progress(void *arg, const struct sync_progress *p)
     text_size(p->bytes, bytes);
     text_size(p->elapsed_ms > 0 ? p->bytes * 1000 / (uint64_t)p->elapsed_ms : 0, rate);
     if (p->bytes_total > p->bytes && p->bytes && p->elapsed_ms > 500) {
-        double seconds = (double)(p->bytes_total - p->bytes) * (double)p->elapsed_ms / (double)p->bytes / 1000;
+        double seconds =
+            (double)(p->bytes_total - p->bytes) * (double)p->elapsed_ms / (double)p->bytes / 1000;
         unsigned whole = seconds < 1e6 ? (unsigned)seconds : 1000000;
         text_size(p->bytes_total, total);
         snprintf(left, sizeof left, " of %s, %u:%02u left", total, whole / 60, whole % 60);
@@ -132,13 +133,13 @@ void report_sync_progress(void *arg, const struct sync_progress *p)
     char failed[40] = "";
     if (p->nodes_failed)
         snprintf(failed, sizeof failed, ", %zu failed", p->nodes_failed);
-    snprintf(text, sizeof text, "copying: %zu of %zu nodes done%s; %s%s at %s/s", p->nodes_done, p->nodes_total, failed, bytes,
-             left, rate);
+    snprintf(text, sizeof text, "copying: %zu of %zu nodes done%s; %s%s at %s/s", p->nodes_done,
+             p->nodes_total, failed, bytes, left, rate);
     progress_line(arg, text);
 }
 
-/* Prints what is to be said of node i, NULL: nothing, unless it was the last that was said of it.  Without memory it is said once
- * too often, rather than never. */
+/* Prints what is to be said of node i, NULL: nothing, unless it was the last that was said of it.  Without
+ * memory it is said once too often, rather than never. */
 static void say_of_node(struct report *report, size_t i, const char *line)
 {
     char **said = i < report->dropped_count ? &report->dropped[i] : NULL;
@@ -172,7 +173,8 @@ void report_dropped(struct report *report, const struct node_list *list)
         const struct node *node = &list->nodes[i];
         bool dropped = node->state != NODE_READY, fallback = !dropped && *node->fallback && report->verbose;
         if (dropped)
-            snprintf(text, sizeof text, "%s is left out (%s): %s", node_title(node), node_state_name(node->state), node->reason);
+            snprintf(text, sizeof text, "%s is left out (%s): %s", node_title(node),
+                     node_state_name(node->state), node->reason);
         else if (fallback)
             snprintf(text, sizeof text, "%s was asked by the OpenSSH client: %s", node->name, node->fallback);
         say_of_node(report, i, dropped || fallback ? text : NULL);
@@ -199,7 +201,8 @@ static void table(const struct report *report, const struct node_list *list, FIL
 {
     int width = name_width(list);
     bool colour = report->colour && out == stdout;
-    fprintf(out, "%-*s  %-7s  %5s  %9s  %9s  %-13s  %s\n", width, "NODE", "STATE", "CORES", "MEMORY", "PROCESSES", "LIMITED BY", "REASON");
+    fprintf(out, "%-*s  %-7s  %5s  %9s  %9s  %-13s  %s\n", width, "NODE", "STATE", "CORES", "MEMORY",
+            "PROCESSES", "LIMITED BY", "REASON");
     for (size_t i = 0; i < list->count; i++) {
         const struct node *node = &list->nodes[i];
         char cores[16] = "-", memory[24] = "-", processes[16] = "-";
@@ -211,19 +214,23 @@ static void table(const struct report *report, const struct node_list *list, FIL
         if (term && node->state == NODE_READY)
             snprintf(processes, sizeof processes, "%u", node->processes);
         const char *on = !colour ? "" : node->state == NODE_READY ? "\033[32m" : "\033[31m";
-        fprintf(out, "%-*s  %s%-7s%s  %5s  %9s  %9s  %-13s  %s\n", width, node->name, on, node_state_name(node->state),
-                colour ? "\033[0m" : "", cores, memory, processes, term ? term : "-",
-                node->state != NODE_READY ? node->reason : *leased_by(node) ? leased_by(node) : "");
+        fprintf(out, "%-*s  %s%-7s%s  %5s  %9s  %9s  %-13s  %s\n", width, node->name, on,
+                node_state_name(node->state), colour ? "\033[0m" : "", cores, memory, processes,
+                term ? term : "-",
+                node->state != NODE_READY ? node->reason
+                : *leased_by(node)        ? leased_by(node)
+                                          : "");
     }
 }
 
 static json_t *facts_json(const struct facts *f)
 {
-    json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "cores", (json_int_t)f->cores,
-                               "cores_online", (json_int_t)f->cores_online, "mem_total", (json_int_t)f->mem_total, "mem_machine",
-                               (json_int_t)f->mem_machine, "mem_available", (json_int_t)f->mem_available, "boot_id",
-                               f->boot_id, "os", f->os, "release", f->release, "arch", f->arch, "home", f->home,
-                               "python", f->python, "rsync", f->rsync);
+    json_t *object =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "cores",
+                  (json_int_t)f->cores, "cores_online", (json_int_t)f->cores_online, "mem_total",
+                  (json_int_t)f->mem_total, "mem_machine", (json_int_t)f->mem_machine, "mem_available",
+                  (json_int_t)f->mem_available, "boot_id", f->boot_id, "os", f->os, "release", f->release,
+                  "arch", f->arch, "home", f->home, "python", f->python, "rsync", f->rsync);
     if (!object)
         return NULL;
     json_t *pythons = json_array();
@@ -232,8 +239,8 @@ static json_t *facts_json(const struct facts *f)
         bad |= json_array_append_new(pythons, json_string(f->pythons[i]));
     bad |= json_object_set_new(object, "pythons", pythons);
     bad |= json_object_set_new(object, "load1", f->load1 < 0 ? json_null() : json_real(f->load1));
-    bad |= json_object_set_new(object, "disk_free",
-                               f->disk_free > INT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free));
+    bad |= json_object_set_new(
+        object, "disk_free", f->disk_free > INT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free));
     if (bad) {
         json_decref(object);
         return NULL;
@@ -251,12 +258,14 @@ static json_t *node_json(const struct node *node)
     const struct sshconf *conf = node->conf;
     const char *user = node->user ? node->user : conf ? conf->user : NULL;
     unsigned port = node->port ? node->port : conf ? conf->port : 0;
-    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:o, s:o}", "name", node->name, "host", node->host, "user",
-                     or_null(user), "port", port ? json_integer(port) : json_null(), "state", node_state_name(node->state),
-                     "reason", or_null(node->state == NODE_READY ? NULL : node->reason), "processes",
-                     (json_int_t)(node->state == NODE_READY ? node->processes : 0), "limited_by", or_null(plan_term_name(node->limited_by)), "leased_by",
-                     or_null(node->has_facts && *node->facts.lease_holder ? node->facts.lease_holder : NULL), "facts",
-                     node->has_facts ? facts_json(&node->facts) : json_null());
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:o, s:o}", "name", node->name, "host",
+                     node->host, "user", or_null(user), "port", port ? json_integer(port) : json_null(),
+                     "state", node_state_name(node->state), "reason",
+                     or_null(node->state == NODE_READY ? NULL : node->reason), "processes",
+                     (json_int_t)(node->state == NODE_READY ? node->processes : 0), "limited_by",
+                     or_null(plan_term_name(node->limited_by)), "leased_by",
+                     or_null(node->has_facts && *node->facts.lease_holder ? node->facts.lease_holder : NULL),
+                     "facts", node->has_facts ? facts_json(&node->facts) : json_null());
 }
 
 char *report_json(const struct node_list *list, char *const *tx)
@@ -268,8 +277,8 @@ char *report_json(const struct node_list *list, char *const *tx)
         bad |= json_array_append_new(nodes, node_json(&list->nodes[i]));
     for (size_t i = 0; tx && tx[i]; i++)
         bad |= json_array_append_new(specs, json_string(tx[i]));
-    json_t *document = json_pack("{s:i, s:I, s:o, s:o}", "version", 1, "processes", (json_int_t)node_list_processes(list),
-                                 "nodes", nodes, "tx", specs);
+    json_t *document = json_pack("{s:i, s:I, s:o, s:o}", "version", 1, "processes",
+                                 (json_int_t)node_list_processes(list), "nodes", nodes, "tx", specs);
     if (document && !bad)
         text = json_dumps(document, JSON_INDENT(2));
     json_decref(document);

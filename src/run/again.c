@@ -32,14 +32,16 @@ static int wait_for_change(struct run *run, size_t failed, struct error *err)
     if (watch_end_run(run->watch, err))
         return -1;
     if (failed)
-        report_note(run->report, "%zu failed; waiting for a change in %s (^C ends)", failed, run->project.root);
+        report_note(run->report, "%zu failed; waiting for a change in %s (^C ends)", failed,
+                    run->project.root);
     else
         report_note(run->report, "waiting for a change in %s (^C ends)", run->project.root);
     int result = watch_wait(run->watch, &changed, err);
     if (result <= 0)
         return result;
     report_note(run->report, "%s has changed", changed);
-    if (watch_begin_run(run->watch, err) || (!run->settled.here && (stage_transfer(run, err) || stage_specify(run, err))))
+    if (watch_begin_run(run->watch, err) ||
+        (!run->settled.here && (stage_transfer(run, err) || stage_specify(run, err))))
         return -1;
     report_dropped(run->report, &run->list);
     return 1;
@@ -61,7 +63,8 @@ static int run_and_watch(struct run *run, int *status, struct error *err)
         bool passes = failed_only && *status == 0, gone = failed_only && engine->found_nothing(*status);
         failed_only = false;
         if (passes || gone) {
-            report_note(run->report, "what had failed %s: running everything", passes ? "passes" : "can no longer be run");
+            report_note(run->report, "what had failed %s: running everything",
+                        passes ? "passes" : "can no longer be run");
             continue;
         }
         int result = wait_for_change(run, failed, err);

@@ -7,7 +7,8 @@
 /* What an engine that uses several interpreters runs here: what was named, or else its own. */
 static const char *const *local_pythons(const struct run *run)
 {
-    return (const char *const *)(run->options.pythons[0] ? run->project.local_pythons : run->project.engine_pythons);
+    return (const char *const *)(run->options.pythons[0] ? run->project.local_pythons
+                                                         : run->project.engine_pythons);
 }
 
 static void fill_probe(const struct run *run, struct probe_params *params)

@@ -1,12 +1,13 @@
-/* The program: parses the command line, calls the stages in their order as far as the command goes, prints the one line of an error,
- * and gives the exit status.  Where there is not enough room for the run, the nodes are reported all the same. */
+/* The program: parses the command line, calls the stages in their order as far as the command goes, prints
+ * the one line of an error, and gives the exit status.  Where there is not enough room for the run, the nodes
+ * are reported all the same. */
 #include "base/child.h"
+#include "engine/sshlogin.h"
 #include "run/again.h"
 #include "run/ask.h"
 #include "run/room.h"
 #include "run/run.h"
 #include "run/settle.h"
-#include "engine/sshlogin.h"
 
 #include <curl/curl.h>
 #include <stdio.h>
@@ -32,7 +33,8 @@ static int stages(struct run *run, int *status, struct error *err)
     return command == COMMAND_RUN ? stage_engine(run, status, err) : 0;
 }
 
-/* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no node. */
+/* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no
+ * node. */
 static void refuse_logins(void)
 {
     puts(SSHLOGIN_NONE);
@@ -51,8 +53,11 @@ int main(int argc, char **argv)
     struct error err = ERROR_INIT;
     int status = STATUS_OK;
     bool parsed = child_init(&err) == 0 && options_parse(&run.options, engines[0], argc, argv, &err) == 0;
-    const struct report_params report = {.format = run.options.format, .quiet = run.options.quiet, .verbose = run.options.verbose,
-                                         .word_option = run.options.engine ? run.options.engine->word_option : NULL};
+    const struct report_params report = {.format = run.options.format,
+                                         .quiet = run.options.quiet,
+                                         .verbose = run.options.verbose,
+                                         .word_option =
+                                             run.options.engine ? run.options.engine->word_option : NULL};
     if (!parsed) {
         /* said below */
     } else if (run.options.help) {

@@ -22,8 +22,8 @@ static const char *const group_names[OPTION_GROUPS] = {"Nodes", "Capacity", "Syn
 static const char *const command_names[] = {"probe", "plan", "sync", "run", NULL};
 static const char *const format_names[] = {"table", "json", "tx", "sshlogin", NULL};
 
-static int add_source(struct options *options, const struct option_row *row, enum source_kind kind, const char *value,
-                      struct error *err)
+static int add_source(struct options *options, const struct option_row *row, enum source_kind kind,
+                      const char *value, struct error *err)
 {
     if (!*value)
         return option_needs_value(row, err);
@@ -79,49 +79,57 @@ static const struct option_row rows[] = {
     {"cloud-mem-per-process", 0, "MIB", OPTION_CAPACITY,
      "memory that one process needs, in MiB (default: memory sets no limit)", option_set_mib,
      AT(policy.mem_per_process), .min = 1, .max = OPTION_MIB_MAX, .unit = " of MiB"},
-    {"cloud-mem-reserve", 0, "MIB", OPTION_CAPACITY, "memory to leave free on every machine, in MiB", option_set_mib,
-     AT(policy.mem_reserve), .fallback = "0", .max = OPTION_MIB_MAX, .unit = " of MiB"},
-    {"cloud-max-processes", 0, "N", OPTION_CAPACITY, "at most so many processes on a node (default: no limit)",
-     option_set_u32, AT(policy.max_processes), .min = 1, .max = UINT32_MAX, .unit = ""},
-    {"cloud-min-processes", 0, "N", OPTION_CAPACITY, "give up where all nodes together hold fewer", option_set_u32,
-     AT(policy.min_processes), .fallback = "0", .max = UINT32_MAX, .unit = ""},
+    {"cloud-mem-reserve", 0, "MIB", OPTION_CAPACITY, "memory to leave free on every machine, in MiB",
+     option_set_mib, AT(policy.mem_reserve), .fallback = "0", .max = OPTION_MIB_MAX, .unit = " of MiB"},
+    {"cloud-max-processes", 0, "N", OPTION_CAPACITY,
+     "at most so many processes on a node (default: no limit)", option_set_u32, AT(policy.max_processes),
+     .min = 1, .max = UINT32_MAX, .unit = ""},
+    {"cloud-min-processes", 0, "N", OPTION_CAPACITY, "give up where all nodes together hold fewer",
+     option_set_u32, AT(policy.min_processes), .fallback = "0", .max = UINT32_MAX, .unit = ""},
 
     {"cloud-wait", 0, "DURATION", OPTION_CAPACITY,
-     "wait so long until --cloud-min-processes, or one, are free: seconds, or 90s, 10m, 2h (default: not at all)",
+     "wait so long until --cloud-min-processes, or one, are free: seconds, or 90s, 10m, 2h (default: not at "
+     "all)",
      option_set_duration, AT(wait_s), .min = 1, .max = 7 * 24 * 3600},
     {"cloud-no-lease", 0, NULL, OPTION_CAPACITY,
-     "neither respect what other runs have leased on the nodes nor lease anything", option_set_flag, AT(policy.no_lease)},
+     "neither respect what other runs have leased on the nodes nor lease anything", option_set_flag,
+     AT(policy.no_lease)},
 
     {"cloud-chdir", 0, "DIR", OPTION_SYNC,
      "directory on the nodes, relative to the home there or absolute (default: ENGINE_USER_FOLDER)",
      option_set_string, AT(chdir)},
     {"cloud-adopt", 0, NULL, OPTION_SYNC,
-     "use such a directory, too, that cloudplan did not make, where the copying would delete nothing but caches in it", option_set_flag,
-     AT(adopt)},
+     "use such a directory, too, that cloudplan did not make, where the copying would delete nothing but "
+     "caches in it",
+     option_set_flag, AT(adopt)},
     {"cloud-virtualenv-path", 0, "DIR", OPTION_SYNC,
      "virtualenv to use on the nodes (default: the one found in the current directory)", option_set_string,
      AT(virtualenv), .path = true},
     {"rsyncdir", 0, "DIR", OPTION_SYNC, "directory to copy; may be repeated (default: the current directory)",
      option_add_string, AT(rsyncdirs), .path = true, .adds_up = true},
-    {"rsyncignore", 0, "GLOB", OPTION_SYNC, "what not to copy; may be repeated", option_add_string, AT(rsyncignores), .adds_up = true},
-    {"cloud-rsync-bandwidth-limit", 0, "KIB", OPTION_SYNC, "KiB/s for each rsync, 0 for no limit", option_set_u32,
-     AT(bwlimit), .fallback = "5000", .max = INT32_MAX, .unit = " of KiB/s"},
-    {"cloud-rsync-max-processes", 0, "N", OPTION_SYNC, "copy to so many nodes at once, 0 for all", option_set_u32,
-     AT(rsync_max), .fallback = "0", .max = UINT32_MAX, .unit = ""},
+    {"rsyncignore", 0, "GLOB", OPTION_SYNC, "what not to copy; may be repeated", option_add_string,
+     AT(rsyncignores), .adds_up = true},
+    {"cloud-rsync-bandwidth-limit", 0, "KIB", OPTION_SYNC, "KiB/s for each rsync, 0 for no limit",
+     option_set_u32, AT(bwlimit), .fallback = "5000", .max = INT32_MAX, .unit = " of KiB/s"},
+    {"cloud-rsync-max-processes", 0, "N", OPTION_SYNC, "copy to so many nodes at once, 0 for all",
+     option_set_u32, AT(rsync_max), .fallback = "0", .max = UINT32_MAX, .unit = ""},
     {"cloud-rsync-cipher", 0, "NAME", OPTION_SYNC,
      "cipher that OpenSSH is to prefer, empty for its own choice", set_cipher, AT(cipher),
      .fallback = OPTIONS_CIPHER},
-    {"verify", 0, NULL, OPTION_SYNC, "compare every copy with the original, by checksums, before the first test", option_set_flag,
+    {"verify", 0, NULL, OPTION_SYNC,
+     "compare every copy with the original, by checksums, before the first test", option_set_flag,
      AT(verify)},
 
     {"cloud-python", 0, "NAME", OPTION_ENGINE,
-     "interpreter on the nodes: a name, or an absolute path; may be repeated where the engine takes several (default: python3)",
+     "interpreter on the nodes: a name, or an absolute path; may be repeated where the engine takes several "
+     "(default: python3)",
      option_add_string, AT(pythons)},
     {"cloud-develop-egg", 0, "DIR", OPTION_ENGINE,
-     "package of the project to install in development mode in the nodes' virtualenv; may be repeated", option_add_string,
-     AT(develop_eggs), .path = true},
+     "package of the project to install in development mode in the nodes' virtualenv; may be repeated",
+     option_add_string, AT(develop_eggs), .path = true},
     {"watch", 0, NULL, OPTION_ENGINE,
-     "run again after every change of the project: what failed first, then everything", option_set_flag, AT(watch)},
+     "run again after every change of the project: what failed first, then everything", option_set_flag,
+     AT(watch)},
 
     {"format", 0, "FORMAT", OPTION_OUTPUT, "table, json, tx or sshlogin (default: table)", option_set_index,
      AT(format), .words = format_names, .kind = "format"},
@@ -133,8 +141,10 @@ static const struct option_row rows[] = {
 
 #define ROWS (sizeof rows / sizeof *rows)
 
-/* The value as it is set: a shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell.  NULL and *err without memory. */
-static const char *expand_value(struct options *options, const struct option_row *row, const char *value, struct error *err)
+/* The value as it is set: a shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell.
+ * NULL and *err without memory. */
+static const char *expand_value(struct options *options, const struct option_row *row, const char *value,
+                                struct error *err)
 {
     if (!row->path || *value != '~')
         return value;
@@ -146,13 +156,15 @@ static const char *expand_value(struct options *options, const struct option_row
 }
 
 /* The struct that has the option's member: ours, or the engine's. */
-static int set_value(struct options *options, const struct option_row *row, const char *value, struct error *err)
+static int set_value(struct options *options, const struct option_row *row, const char *value,
+                     struct error *err)
 {
     bool ours = row >= rows && row < rows + ROWS;
     return row->set(ours ? (void *)options : options->engine_options, row, value, err);
 }
 
-static int set_row(struct options *options, const struct option_row *row, const char *value, struct error *err)
+static int set_row(struct options *options, const struct option_row *row, const char *value,
+                   struct error *err)
 {
     const char *expanded = expand_value(options, row, value, err);
     return row->path && !expanded ? -1 : set_value(options, row, expanded, err);
@@ -163,7 +175,8 @@ struct options_value {
 };
 
 /* Keeps where the value comes from that is about to be set. */
-static int add_value(struct options *options, const struct option_row *row, const char *value, const char *origin, struct error *err)
+static int add_value(struct options *options, const struct option_row *row, const char *value,
+                     const char *origin, struct error *err)
 {
     struct options_value *grown = realloc(options->values, (options->value_count + 1) * sizeof *grown);
     if (!grown)
@@ -265,7 +278,8 @@ static bool was_typed(const struct options *options, const struct option_row *ro
     return false;
 }
 
-int options_apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err)
+int options_apply(struct options *options, const char *name, const char *value, const char *origin,
+                  struct error *err)
 {
     const struct option_row *row = NULL;
     for (size_t i = 0; !row && i < row_count(options->engine); i++)
@@ -294,10 +308,12 @@ int options_check(const struct options *options, bool each, struct error *err)
 {
     size_t pythons = strings_count((char *const *)options->pythons);
     if (pythons > 1 && !each)
-        return error_value(err, "cloud-python", options->pythons[1], "--cloud-python=%s: a second interpreter is for %s alone: name one, or add %s",
+        return error_value(err, "cloud-python", options->pythons[1],
+                           "--cloud-python=%s: a second interpreter is for %s alone: name one, or add %s",
                            options->pythons[1], options->engine->each, options->engine->each);
     if (pythons > FACTS_PYTHONS_MAX)
-        return error_value(err, "cloud-python", NULL, "--cloud-python: at most %d interpreters", FACTS_PYTHONS_MAX);
+        return error_value(err, "cloud-python", NULL, "--cloud-python: at most %d interpreters",
+                           FACTS_PYTHONS_MAX);
     if (options->watch && options->command != COMMAND_RUN)
         return error_set(err, STATUS_USAGE, "--watch: only run has something to run again; leave out %s",
                          command_names[options->command]);
@@ -309,11 +325,14 @@ static int check_format(const struct options *options, struct error *err)
 {
     const char *format = format_names[options->format];
     if (options->command == COMMAND_RUN && options->format != FORMAT_TABLE)
-        return error_set(err, STATUS_USAGE,
-                         "--format=%s: run leaves the standard output to %s; leave it out, or use plan --format=%s", format,
-                         options->engine->name, format);
-    if (options->command == COMMAND_PROBE && (options->format == FORMAT_TX || options->format == FORMAT_SSHLOGIN))
-        return error_set(err, STATUS_USAGE, "--format=%s: probe plans no process; use plan --format=%s", format, format);
+        return error_set(
+            err, STATUS_USAGE,
+            "--format=%s: run leaves the standard output to %s; leave it out, or use plan --format=%s",
+            format, options->engine->name, format);
+    if (options->command == COMMAND_PROBE &&
+        (options->format == FORMAT_TX || options->format == FORMAT_SSHLOGIN))
+        return error_set(err, STATUS_USAGE, "--format=%s: probe plans no process; use plan --format=%s",
+                         format, format);
     return 0;
 }
 
@@ -323,7 +342,8 @@ static void describe_rows(const struct engine *engine, struct option *longs, cha
     char *end = stpcpy(shorts, "-:");
     for (size_t i = 0; i < row_count(engine); i++) {
         const struct option_row *row = row_at(engine, i);
-        *longs++ = (struct option){row->name, row->arg ? required_argument : no_argument, NULL, CODE_LONG + (int)i};
+        *longs++ =
+            (struct option){row->name, row->arg ? required_argument : no_argument, NULL, CODE_LONG + (int)i};
         if (row->letter)
             *end++ = row->letter;
         if (row->letter && row->arg)
@@ -333,7 +353,8 @@ static void describe_rows(const struct engine *engine, struct option *longs, cha
     *end = '\0';
 }
 
-int options_parse(struct options *options, const struct engine *engine, int argc, char **argv, struct error *err)
+int options_parse(struct options *options, const struct engine *engine, int argc, char **argv,
+                  struct error *err)
 {
     struct option longs[OPTIONS_MAX + 1];
     char shorts[2 + 2 * OPTIONS_MAX + 1];
@@ -343,7 +364,8 @@ int options_parse(struct options *options, const struct engine *engine, int argc
     options->engine_options = calloc(1, engine->options_size ? engine->options_size : 1);
     if (!options->engine_options)
         return error_errno(err, "command line");
-    if (option_prepare(options, rows, ROWS, err) || option_prepare(options->engine_options, engine->options, engine->option_count, err))
+    if (option_prepare(options, rows, ROWS, err) ||
+        option_prepare(options->engine_options, engine->options, engine->option_count, err))
         return -1;
     describe_rows(engine, longs, shorts);
 

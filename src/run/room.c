@@ -1,17 +1,17 @@
 /* Capacity on the nodes: planned, leased, waited for.
  *
  * What was planned may be gone when it is leased, and then a run that is to wait begins anew: its connections
- * are closed meanwhile, so that it keeps nothing that others could use.  Waiting ends at once where it cannot help: nodes that
- * refuse us, or that have not what the run needs, will not change by themselves. */
+ * are closed meanwhile, so that it keeps nothing that others could use.  Waiting ends at once where it cannot
+ * help: nodes that refuse us, or that have not what the run needs, will not change by themselves. */
 #include "run/room.h"
 
-#include "copy/adopt.h"
 #include "base/child.h"
-#include "plan/descriptors.h"
+#include "copy/adopt.h"
+#include "copy/disk_room.h"
 #include "link/lease.h"
+#include "plan/descriptors.h"
 #include "plan/plan.h"
 #include "run/ask.h"
-#include "copy/disk_room.h"
 
 #include <ctype.h>
 #include <poll.h>
@@ -34,7 +34,8 @@ static void find_who(char who[WHO_MAX])
     char host[256] = "";
     if (gethostname(host, sizeof host - 1))
         *host = '\0';
-    snprintf(who, WHO_MAX, "%.*s@%.*s", WHO_PART, user ? user->pw_name : "unknown", WHO_PART, *host ? host : "unknown");
+    snprintf(who, WHO_MAX, "%.*s@%.*s", WHO_PART, user ? user->pw_name : "unknown", WHO_PART,
+             *host ? host : "unknown");
     for (char *s = who; *s; s++)
         if (!isalnum((unsigned char)*s) && !strchr("._@:-", *s))
             *s = '_';
@@ -67,9 +68,9 @@ static int pause_for(long long ms, struct error *err)
         poll(&pfd, 1, left < 1000 ? (int)left : 1000);
         child_events_clear();
     }
-    return child_signal()
-               ? error_set(err, STATUS_SIGNAL + child_signal(), "%s while waiting for room", strsignal(child_signal()))
-               : 0;
+    return child_signal() ? error_set(err, STATUS_SIGNAL + child_signal(), "%s while waiting for room",
+                                      strsignal(child_signal()))
+                          : 0;
 }
 
 /* There is no room, and no more waiting: what would have helped. */
@@ -122,8 +123,11 @@ static int plan(struct run *run, struct error *err)
     for (;;) {
         struct error why = ERROR_INIT;
         if (plan_make(&run->list, &run->policy, &why) == 0)
-            return descriptors_fit(&run->list, descriptors_limit(), run->policy.each, &run->options.engine->descriptors, err) ||
-                   plan_judge(&run->list, &run->policy, err) ? -1 : 0;
+            return descriptors_fit(&run->list, descriptors_limit(), run->policy.each,
+                                   &run->options.engine->descriptors, err) ||
+                           plan_judge(&run->list, &run->policy, err)
+                       ? -1
+                       : 0;
         if (!worth_waiting(run, &why))
             return no_room(run, &why, err);
         if (ask_again(run, &why, err))
@@ -182,7 +186,10 @@ static int adopt(struct run *run, struct error *err)
     if (!run->options.adopt)
         return 0;
     const struct sync_params params = stage_what_to_copy(run);
-    return adopt_judge(&run->list, masters_ssh_config(run->masters), &params, err) || masters_adopt(run->masters, err) ? -1 : 0;
+    return adopt_judge(&run->list, masters_ssh_config(run->masters), &params, err) ||
+                   masters_adopt(run->masters, err)
+               ? -1
+               : 0;
 }
 
 int stage_lease(struct run *run, struct error *err)
@@ -194,10 +201,12 @@ int stage_lease(struct run *run, struct error *err)
     if (lease_all(run->masters, policy, &outcome, err))
         return -1;
     if (outcome.without == 1)
-        report_note(run->report, "%s has no lease, so that other runs do not see what this one uses there: %s", outcome.name,
-                    outcome.why);
+        report_note(run->report,
+                    "%s has no lease, so that other runs do not see what this one uses there: %s",
+                    outcome.name, outcome.why);
     else if (outcome.without)
-        report_note(run->report, "%zu nodes have no lease, so that other runs do not see what this one uses there; %s: %s",
+        report_note(run->report,
+                    "%zu nodes have no lease, so that other runs do not see what this one uses there; %s: %s",
                     outcome.without, outcome.name, outcome.why);
     return 0;
 }

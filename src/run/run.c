@@ -1,5 +1,5 @@
-/* What the copy, the report and the engine need of the options and of the former stages.  Their own work is done in src/copy,
- * src/report and src/engine. */
+/* What the copy, the report and the engine need of the options and of the former stages.  Their own work is
+ * done in src/copy, src/report and src/engine. */
 #include "run/run.h"
 
 #include "base/strv.h"
@@ -21,9 +21,11 @@ static int copy(struct run *run, struct error *err)
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
     report_copied(run->report);
-    /* One that has broken since the sync: nothing is half done there yet, and without its guard nothing holds the lease. */
+    /* One that has broken since the sync: nothing is half done there yet, and without its guard nothing holds
+     * the lease. */
     if (result == 0 && (result = masters_reopen(run->masters, err)) == 0 &&
-        (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 && node_list_ready(&run->list) == 0) {
+        (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&
+        node_list_ready(&run->list) == 0) {
         struct error why = ERROR_INIT;
         node_list_unusable(&run->list, &why);
         result = error_set(err, STATUS_SYNC, "the copy could not be prepared on any node; %s", why.text);
@@ -38,8 +40,10 @@ int stage_transfer(struct run *run, struct error *err)
         return -1;
     uint64_t left = node_list_processes(&run->list);
     if (left < run->policy.min_processes)
-        return error_set(err, STATUS_CAPACITY, "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
-                         (unsigned long long)left, run->policy.min_processes);
+        return error_set(
+            err, STATUS_CAPACITY,
+            "after the sync room for %llu of the %u processes that --cloud-min-processes asks for",
+            (unsigned long long)left, run->policy.min_processes);
     return 0;
 }
 
@@ -51,7 +55,8 @@ int stage_copy(struct run *run, struct error *err)
 int stage_here(struct run *run, struct error *err)
 {
     if (run->options.source_count)
-        report_note(run->report, "%s: %s runs on this machine alone, and no node is used", run->settled.here, run->options.engine->name);
+        report_note(run->report, "%s: %s runs on this machine alone, and no node is used", run->settled.here,
+                    run->options.engine->name);
     node_list_clear(&run->list);
     run->words = calloc(1, sizeof *run->words);
     if (!run->words)
@@ -78,8 +83,8 @@ int stage_specify(struct run *run, struct error *err)
     return o->engine->specify(run->work, &nodes, &run->words, err);
 }
 
-/* The engine's words are made whatever is shown, since what cannot be one is no plan for a run.  Logins only where they are asked for: GNU
- * parallel takes fewer names than ssh. */
+/* The engine's words are made whatever is shown, since what cannot be one is no plan for a run.  Logins only
+ * where they are asked for: GNU parallel takes fewer names than ssh. */
 static int specify_as_asked(struct run *run, bool planned, struct error *err)
 {
     if (run->options.command == COMMAND_RUN || run->options.format != FORMAT_SSHLOGIN)
@@ -91,7 +96,8 @@ int stage_report(struct run *run, bool planned, struct error *err)
 {
     int result = specify_as_asked(run, planned, err);
     if (result == 0)
-        result = report_nodes(run->report, &run->list, run->words, run->logins, run->options.command == COMMAND_RUN, err);
+        result = report_nodes(run->report, &run->list, run->words, run->logins,
+                              run->options.command == COMMAND_RUN, err);
     report_dropped(run->report, &run->list);
     return result;
 }

@@ -1,16 +1,17 @@
-/* The beginning: the project, the nodes that are named, and what the engine's configuration makes of the options.
+/* The beginning: the project, the nodes that are named, and what the engine's configuration makes of the
+ * options.
  *
- * The engine is asked first and may answer some tenths of a second later, so that options are settled whenever the first stage
- * needs them: that of the nodes where none is named here, else that of the probe. */
+ * The engine is asked first and may answer some tenths of a second later, so that options are settled
+ * whenever the first stage needs them: that of the nodes where none is named here, else that of the probe. */
 #include "run/settle.h"
 
-#include "ssh/cipher.h"
+#include "base/path.h"
+#include "base/strv.h"
+#include "copy/rsync_cmd.h"
+#include "copy/sync.h"
 #include "engine/engine.h"
 #include "nodes/inventory.h"
-#include "copy/rsync_cmd.h"
-#include "base/path.h"
-#include "copy/sync.h"
-#include "base/strv.h"
+#include "ssh/cipher.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,12 +81,14 @@ static int name_nodes(struct run *run, struct error *err)
     const struct options *o = &run->options;
     for (size_t i = 0; i < o->source_count; i++) {
         const struct source *source = &o->sources[i];
-        int (*add)(struct node_list *, const char *, struct error *) = source->kind == SOURCE_NODE    ? node_list_add
-                                                                      : source->kind == SOURCE_NODES ? node_list_add_words
-                                                                                                     : inventory_read;
+        int (*add)(struct node_list *, const char *, struct error *) =
+            source->kind == SOURCE_NODE    ? node_list_add
+            : source->kind == SOURCE_NODES ? node_list_add_words
+                                           : inventory_read;
         struct error why = ERROR_INIT;
         if (add(&run->list, source->text, &why))
-            return error_set(err, why.status, "%s%s%s", source->origin, *source->origin ? ": " : "", why.text);
+            return error_set(err, why.status, "%s%s%s", source->origin, *source->origin ? ": " : "",
+                             why.text);
     }
     if (run->list.duplicates)
         report_note(run->report, "%s was named more than once: %zu duplicate%s dropped", run->list.duplicate,
@@ -122,7 +125,8 @@ static int find_eggs(struct run *run, struct error *err)
         return error_errno(err, "project");
     for (size_t i = 0; run->options.develop_eggs[i]; i++) {
         char *egg;
-        int result = project_egg(&run->project, run->options.develop_eggs[i], &egg, err) || strings_add(&run->eggs, egg, err);
+        int result = project_egg(&run->project, run->options.develop_eggs[i], &egg, err) ||
+                     strings_add(&run->eggs, egg, err);
         free(egg);
         if (result)
             return -1;
@@ -172,11 +176,13 @@ int stage_begin(struct run *run, struct error *err)
 {
     const struct options *o = &run->options;
     /* What is wrong here is found out before anything is started. */
-    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) || check_cipher(o, NULL, err))
+    if (find_project(run, err) || check_places(run, err) || make_id(run, err) || name_nodes(run, err) ||
+        check_cipher(o, NULL, err))
         return -1;
     const struct engine_params params = engine_params(run);
     bool asks = o->engine->asks(&params);
-    if ((asks && stage_rundir(run, err)) || o->engine->begin(&params, asks ? run->rundir : NULL, &run->work, err))
+    if ((asks && stage_rundir(run, err)) ||
+        o->engine->begin(&params, asks ? run->rundir : NULL, &run->work, err))
         return -1;
     return asks ? 0 : stage_settle(run, err);
 }
@@ -196,7 +202,8 @@ int stage_nodes(struct run *run, struct error *err)
     const struct options *o = &run->options;
     if (run->list.count == 0 && o->command != COMMAND_RUN && o->format == FORMAT_SSHLOGIN)
         return error_set(err, STATUS_USAGE,
-                         "--format=sshlogin: no node is named; name some, such as --cloud-node=HOST, or : for this machine");
+                         "--format=sshlogin: no node is named; name some, such as --cloud-node=HOST, or : "
+                         "for this machine");
     if (run->list.count == 0 && node_list_add(&run->list, ":", err))
         return -1;
     if (o->command < COMMAND_SYNC || !stage_any_remote(run))

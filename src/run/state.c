@@ -11,7 +11,8 @@ bool stage_any_remote(const struct run *run)
 {
     const struct node_list *list = &run->list;
     for (size_t i = 0; i < list->count; i++)
-        if (!list->nodes[i].local && (list->nodes[i].state == NODE_READY || list->nodes[i].state == NODE_PENDING))
+        if (!list->nodes[i].local &&
+            (list->nodes[i].state == NODE_READY || list->nodes[i].state == NODE_PENDING))
             return true;
     return false;
 }
@@ -39,7 +40,9 @@ int stage_rundir(struct run *run, struct error *err)
     if (run->rundir)
         return 0;
     run->rundir = rundir_create(err);
-    return run->rundir && janitor_start(&run->janitor, run->rundir, run->id, err) == 0 ? janitor_mark(run->id, err) : -1;
+    return run->rundir && janitor_start(&run->janitor, run->rundir, run->id, err) == 0
+               ? janitor_mark(run->id, err)
+               : -1;
 }
 
 void stages_clear(struct run *run)

@@ -1,5 +1,5 @@
-/* What the stages hand on: each takes what the former ones have left in struct run, and adds to it.  settle.h, ask.h, room.h, run.h and
- * again.h have the stages, in the order in which main calls them.
+/* What the stages hand on: each takes what the former ones have left in struct run, and adds to it. settle.h,
+ * ask.h, room.h, run.h and again.h have the stages, in the order in which main calls them.
  *
  * All stages return 0, or -1 and *err with the exit status that it means.
  */
@@ -7,14 +7,14 @@
 #define CLOUDPLAN_STATE_H
 
 #include "base/child.h"
+#include "copy/project.h"
+#include "copy/rsync_cmd.h"
+#include "copy/sync.h"
 #include "link/master.h"
 #include "nodes/node.h"
-#include "run/options.h"
-#include "copy/project.h"
 #include "report/report.h"
-#include "copy/rsync_cmd.h"
+#include "run/options.h"
 #include "ssh/sshconf.h"
-#include "copy/sync.h"
 #include "watch/watch.h"
 
 #define WHO_MAX 65          /* bytes of USER@CONTROLLER */
@@ -26,7 +26,7 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     char id[33]; /* marks answers and processes */
     struct project project;
     char *rundir;
-    struct child janitor;            /* ends what is left here, and removes rundir where we cannot */
+    struct child janitor; /* ends what is left here, and removes rundir where we cannot */
     struct engine_work *work;
     bool is_settled; /* the options are final: settled and policy have been filled in, once */
     struct engine_settled settled;
@@ -35,13 +35,17 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct node_list list;
     struct sshconf_set *conf;
     struct masters *masters;
-    long long wait_end, wait_note; /* clock_ms(): until when to wait for room; not before this another note of that */
+    long long wait_end,
+        wait_note; /* clock_ms(): until when to wait for room; not before this another note of that */
     struct rsync_places watched; /* what is copied, for the watch */
     struct watch *watch;
     char **words, **logins; /* the plan in the engine's words, and as logins */
 };
 
-#define RUN_INIT {.janitor = CHILD_INIT}
+#define RUN_INIT                                                                                             \
+    {                                                                                                        \
+        .janitor = CHILD_INIT                                                                                \
+    }
 
 /* Whether a node needs a connection. */
 bool stage_any_remote(const struct run *run);

@@ -1,5 +1,6 @@
-/* ssh would find a wrong name when it reads the run's own ssh_config, for each node, and blame a file that the user has never
- * seen.  The list is asked for rather than `ssh -G -o Ciphers=...` tried: so the error can say which of several names it is. */
+/* ssh would find a wrong name when it reads the run's own ssh_config, for each node, and blame a file that
+ * the user has never seen.  The list is asked for rather than `ssh -G -o Ciphers=...` tried: so the error can
+ * say which of several names it is. */
 #include "ssh/cipher.h"
 
 #include "base/child.h"
@@ -20,15 +21,18 @@ static const char *find_line(const char *names, const char *name, size_t len, ch
     return NULL;
 }
 
-static int unknown_cipher(const char *value, const char *name, size_t len, const char *names, struct error *err)
+static int unknown_cipher(const char *value, const char *name, size_t len, const char *names,
+                          struct error *err)
 {
     /* Those of OpenSSH's own making have a domain behind them, which is easily forgotten. */
     const char *near = len ? find_line(names, name, len, '@') : NULL;
     if (near)
-        return error_value(err, "cloud-rsync-cipher", NULL, "--cloud-rsync-cipher=%s: ssh here knows no cipher %.*s; is it %.*s?", value, (int)len, name,
-                         (int)strcspn(near, "\n"), near);
-    return error_value(err, "cloud-rsync-cipher", NULL, "--cloud-rsync-cipher=%s: ssh here knows no cipher '%.*s'; see ssh -Q cipher", value, (int)len,
-                     name);
+        return error_value(err, "cloud-rsync-cipher", NULL,
+                           "--cloud-rsync-cipher=%s: ssh here knows no cipher %.*s; is it %.*s?", value,
+                           (int)len, name, (int)strcspn(near, "\n"), near);
+    return error_value(err, "cloud-rsync-cipher", NULL,
+                       "--cloud-rsync-cipher=%s: ssh here knows no cipher '%.*s'; see ssh -Q cipher", value,
+                       (int)len, name);
 }
 
 int cipher_check(const char *value, struct error *err)

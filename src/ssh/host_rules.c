@@ -15,8 +15,8 @@
  * typed.
  */
 #include "ssh/host_rules.h"
-#include "base/file.h"
 
+#include "base/file.h"
 #include "base/text.h"
 
 #include <errno.h>

@@ -6,8 +6,8 @@
  * does not end) is refused here too, so that no node is reached with a key that the data plane cannot use.
  */
 #include "ssh/identity.h"
-#include "base/file.h"
 
+#include "base/file.h"
 #include "ssh/agent.h"
 #include "ssh/key.h"
 

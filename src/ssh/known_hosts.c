@@ -6,8 +6,8 @@
  * for the few lines that match, since a file of thousands is read for a few hosts.
  */
 #include "ssh/known_hosts.h"
-#include "base/file.h"
 
+#include "base/file.h"
 #include "ssh/key.h"
 #include "ssh/known_names.h"
 
@@ -150,7 +150,8 @@ static int read_source(struct source *source)
         return -1;
     /* /dev/null is the usual way to have none; what waits to be written to holds nothing yet. */
     bool none = errno == ENOENT || errno == ENOTDIR ||
-                (errno == EINVAL && (!strcmp(source->path, "/dev/null") || (!stat(source->path, &st) && S_ISFIFO(st.st_mode))));
+                (errno == EINVAL &&
+                 (!strcmp(source->path, "/dev/null") || (!stat(source->path, &st) && S_ISFIFO(st.st_mode))));
     if (!source->text && !none)
         source->error = errno;
     return 0;
@@ -230,7 +231,8 @@ void known_hosts_destroy(struct known_hosts *known)
     errno = saved;
 }
 
-static struct known_key *add_host_key(struct known_host *entry, enum known_as as, const char *path, size_t number)
+static struct known_key *add_host_key(struct known_host *entry, enum known_as as, const char *path,
+                                      size_t number)
 {
     struct known_key *keys = realloc(entry->keys, (entry->count + 1) * sizeof *keys);
     if (!keys)
@@ -340,7 +342,7 @@ void known_host_destroy(struct known_host *entry)
 
 /* The first key known as this that is equal to key; the first at all where key is NULL. */
 static const struct known_key *find_key(const struct known_host *entry, enum known_as as,
-                                    const unsigned char *key, size_t len)
+                                        const unsigned char *key, size_t len)
 {
     for (size_t i = 0; i < entry->count; i++) {
         const struct known_key *k = &entry->keys[i];

@@ -6,9 +6,10 @@
  * does that node; so is a value that could be read in two ways.  ssh -G expands tokens in the host
  * name, UserKnownHostsFile and IdentityAgent before it prints them, but not in IdentityFile.
  */
+#include "ssh/sshconf.h"
+
 #include "base/strv.h"
 #include "base/text.h"
-#include "ssh/sshconf.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -213,8 +214,7 @@ static int read_identityagent(struct sshconf *conf, const char *value, const cha
         return agent_from_environment(conf, "SSH_AUTH_SOCK");
     if (!strcmp(value, "none"))
         return 0;
-    if (value[0] == '$' && value[1] &&
-        value[1 + strspn(value + 1, TEXT_ALNUM "_")] == '\0')
+    if (value[0] == '$' && value[1] && value[1 + strspn(value + 1, TEXT_ALNUM "_")] == '\0')
         return agent_from_environment(conf, value + 1);
     int done = value[0] == '$' ? 0 : expand(conf, value, home, false, &conf->identityagent);
     return done < 0 ? -1 : done == 0 ? unsupported(conf, "a token in IdentityAgent") : 0;
@@ -284,7 +284,8 @@ static int check_names(struct sshconf *conf, const struct raw *raw, struct error
     text_clean(clean);
     int result = strcmp(clean, conf->user) == 0 ? 0 : -1;
     if (result)
-        error_set(err, STATUS_DATA, "ssh_config's user \"%s\": a control character or broken UTF-8 in it", clean);
+        error_set(err, STATUS_DATA, "ssh_config's user \"%s\": a control character or broken UTF-8 in it",
+                  clean);
     free(clean);
     return result;
 }

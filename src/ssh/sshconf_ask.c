@@ -246,7 +246,8 @@ static bool may_be_jump(const struct node *node, const struct sshconf *conf)
 }
 
 /* Gives the node what the first of its class got. */
-static int share_answer(struct sshconf_set *set, const struct node *first, struct node *node, struct error *err)
+static int share_answer(struct sshconf_set *set, const struct node *first, struct node *node,
+                        struct error *err)
 {
     if (!first->conf) {
         node_set(node, NODE_FAILED, "%s", first->reason);

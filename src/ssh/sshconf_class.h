@@ -9,8 +9,8 @@
 #define CLOUDPLAN_SSHCONF_CLASS_H
 
 #include "base/error.h"
-#include "ssh/host_rules.h"
 #include "nodes/node.h"
+#include "ssh/host_rules.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -14,7 +14,8 @@ static const struct {
      "host key changed: it is not the one in known_hosts; if the node was set up anew: ssh-keygen -R"},
     {"is marked as revoked", NODE_REFUSED, "host key revoked: known_hosts marks it @revoked"},
     {"REVOKED HOST KEY", NODE_REFUSED, "host key revoked: known_hosts marks it @revoked"},
-    {"key verification failed", NODE_REFUSED, "host key unknown: it is not in known_hosts; ssh to the node once, or use ssh-keyscan"},
+    {"key verification failed", NODE_REFUSED,
+     "host key unknown: it is not in known_hosts; ssh to the node once, or use ssh-keyscan"},
     {"Too many authentication failures", NODE_REFUSED, NULL},
     {"Permission denied", NODE_REFUSED, NULL},
     {"no matching", NODE_REFUSED, NULL}, /* Unable to negotiate with ...: no matching cipher found */
@@ -72,5 +73,6 @@ bool ssh_dropped(const char *text)
 {
     /* OpenSSH 10 names no phase any more; a connection in use ends with "Connection to HOST closed". */
     return strstr(text, "kex_exchange_identification") || strstr(text, "Connection closed by ") ||
-           strstr(text, "Connection reset by ") || (strstr(text, "ssh_dispatch_run_fatal") && strstr(text, ": Broken pipe"));
+           strstr(text, "Connection reset by ") ||
+           (strstr(text, "ssh_dispatch_run_fatal") && strstr(text, ": Broken pipe"));
 }

@@ -1,11 +1,12 @@
 /* The wait, and what of a run counts.
  *
- * What has changed is found by comparing two snapshots; inotify only says when to look.  So a file that a test made and removed again is
- * no edit, and a full queue loses nothing.  A run is judged by the source files alone.  The queue is emptied before a
- * snapshot is made: what is changed in between is in the snapshot, and at worst one look finds nothing.
+ * What has changed is found by comparing two snapshots; inotify only says when to look.  So a file that a
+ * test made and removed again is no edit, and a full queue loses nothing.  A run is judged by the source
+ * files alone.  The queue is emptied before a snapshot is made: what is changed in between is in the
+ * snapshot, and at worst one look finds nothing.
  *
- * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a process, such as
- * this one, has its working directory there, or when a directory above it is moved.
+ * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a
+ * process, such as this one, has its working directory there, or when a directory above it is moved.
  */
 #include "watch/watch.h"
 
@@ -23,8 +24,9 @@
 
 #define QUIET_MS 200
 #define QUIET_MOST_MS 2000
-#define INTERVAL_MS 2000  /* between two looks at the tree, or at the root alone */
-#define INTERVAL_TIMES 10 /* but not less than so many times what a look takes: a large tree must not keep a core busy */
+#define INTERVAL_MS 2000 /* between two looks at the tree, or at the root alone */
+#define INTERVAL_TIMES                                                                                       \
+    10 /* but not less than so many times what a look takes: a large tree must not keep a core busy */
 
 /* Which directory a path meant in the beginning. */
 struct top {
@@ -40,19 +42,20 @@ struct watch {
     struct snapshot *before;       /* as last seen */
     int interval_ms;               /* between two looks, where nothing says when to look */
     long long earliest;            /* clock_ms(): no look before */
-    struct watch_seen seen; /* since the last watch_wait() or watch_end_run() */
+    struct watch_seen seen;        /* since the last watch_wait() or watch_end_run() */
 };
 
 static int check_top(struct top *top, const char *dir, const char *what, bool first, struct error *err)
 {
     struct stat st;
     if (stat(dir, &st))
-        return error_set(err, STATUS_SYSTEM, "%s: %s can no longer be watched: %s", dir, what, strerror(errno));
+        return error_set(err, STATUS_SYSTEM, "%s: %s can no longer be watched: %s", dir, what,
+                         strerror(errno));
     if (first)
         *top = (struct top){st.st_dev, st.st_ino};
     if (!S_ISDIR(st.st_mode) || top->device != st.st_dev || top->inode != st.st_ino)
-        return error_set(err, STATUS_SYSTEM, "%s: %s is no longer the one that was watched: start cloudplan again", dir,
-                         what);
+        return error_set(err, STATUS_SYSTEM,
+                         "%s: %s is no longer the one that was watched: start cloudplan again", dir, what);
     return 0;
 }
 
@@ -177,8 +180,10 @@ int watch_wait(struct watch *w, const char **changed, struct error *err)
     for (;;) {
         if (child_signal())
             return 0;
-        bool due = clock_ms() >= next, woken = w->inotify && clock_ms() >= w->earliest && watch_inotify_woken(w->inotify);
-        if (((due || woken) && check_tops(w, false, err)) || ((woken || (due && !w->inotify)) && renew(w, false, err)))
+        bool due = clock_ms() >= next,
+             woken = w->inotify && clock_ms() >= w->earliest && watch_inotify_woken(w->inotify);
+        if (((due || woken) && check_tops(w, false, err)) ||
+            ((woken || (due && !w->inotify)) && renew(w, false, err)))
             return -1;
         long long now = clock_ms();
         if (w->seen.count > counted) {

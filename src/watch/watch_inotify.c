@@ -1,9 +1,11 @@
 /* inotify over a whole tree, as a bell: what has changed is found by looking (watch_tree.h).
  *
- * So it does not matter under which name a directory is watched, or whether it has moved: one that is looked at is watched, under one number
- * for each inode, and the system forgets those that are gone.  Events that were lost do not matter, either.
+ * So it does not matter under which name a directory is watched, or whether it has moved: one that is looked
+ * at is watched, under one number for each inode, and the system forgets those that are gone.  Events that
+ * were lost do not matter, either.
  *
- * IN_CLOSE_WRITE is not asked for: it comes, too, where nothing was written (a database that is opened and closed).
+ * IN_CLOSE_WRITE is not asked for: it comes, too, where nothing was written (a database that is opened and
+ * closed).
  */
 #include "watch/watch_inotify.h"
 
@@ -21,9 +23,9 @@
 #include <sys/vfs.h>
 #endif
 
-#define EVENTS                                                                                                        \
-    (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_ONLYDIR | IN_EXCL_UNLINK | \
-     IN_DELETE_SELF | IN_MOVE_SELF)
+#define EVENTS                                                                                               \
+    (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_ATTRIB | IN_ONLYDIR |              \
+     IN_EXCL_UNLINK | IN_DELETE_SELF | IN_MOVE_SELF)
 
 struct watch_inotify {
     const struct watch_tree *tree;
@@ -45,16 +47,19 @@ static void not_here(int error, char *why, size_t size)
 
 bool watch_inotify_misses(unsigned long fs_type)
 {
-    /* NFS, SMB, CIFS, SMB2, 9P (WSL), FUSE (sshfs, virtiofs), Ceph, AFS (two of them), VirtualBox's shared folders, Coda */
-    static const unsigned long types[] = {0x6969,     0x517b,     0xff534d42, 0xfe534d42, 0x01021997, 0x65735546,
-                                          0x00c36400, 0x5346414f, 0x6b414653, 0x786f4256, 0x73757245};
+    /* NFS, SMB, CIFS, SMB2, 9P (WSL), FUSE (sshfs, virtiofs), Ceph, AFS (two of them), VirtualBox's shared
+     * folders, Coda */
+    static const unsigned long types[] = {0x6969,     0x517b,     0xff534d42, 0xfe534d42,
+                                          0x01021997, 0x65735546, 0x00c36400, 0x5346414f,
+                                          0x6b414653, 0x786f4256, 0x73757245};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if ((fs_type & 0xffffffff) == types[i])
             return true;
     return false;
 }
 
-int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree *tree, char *why, size_t size, struct error *err)
+int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree *tree, char *why,
+                         size_t size, struct error *err)
 {
     *inotify = NULL;
 #ifdef __linux__
@@ -62,7 +67,8 @@ int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree
     for (const char *dir = tree->root; dir; dir = watch_outside(tree, &i)) {
         struct statfs fs;
         if (!statfs(dir, &fs) && watch_inotify_misses((unsigned long)fs.f_type)) {
-            snprintf(why, size, "the project is on a file system that does not tell of changes made elsewhere");
+            snprintf(why, size,
+                     "the project is on a file system that does not tell of changes made elsewhere");
             return 0;
         }
     }
@@ -102,7 +108,8 @@ void watch_inotify_enter(void *inotify, const char *path)
     char whole[PATH_MAX];
     if (in->error || !watch_place(whole, in->tree, path))
         return;
-    if (inotify_add_watch(in->fd, whole, EVENTS | (*path ? IN_DONT_FOLLOW : 0)) < 0 && (errno == ENOSPC || errno == ENOMEM))
+    if (inotify_add_watch(in->fd, whole, EVENTS | (*path ? IN_DONT_FOLLOW : 0)) < 0 &&
+        (errno == ENOSPC || errno == ENOMEM))
         in->error = errno; /* else: gone again, or not to be read */
 }
 
@@ -134,7 +141,8 @@ bool watch_inotify_misses(unsigned long fs_type)
     return true;
 }
 
-int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree *tree, char *why, size_t size, struct error *err)
+int watch_inotify_create(struct watch_inotify **inotify, const struct watch_tree *tree, char *why,
+                         size_t size, struct error *err)
 {
     (void)tree;
     (void)err;

@@ -1,12 +1,13 @@
 /* The walk and the snapshots.
  *
- * The walk keeps a list of directories still to be read rather than recurse with one descriptor a level: a deep tree must
- * not run out of descriptors, and a directory that vanishes meanwhile is just not there.  Nothing is trusted to what is
- * found (it is only compared), so going by path instead of by descriptor is good enough.
+ * The walk keeps a list of directories still to be read rather than recurse with one descriptor a level: a
+ * deep tree must not run out of descriptors, and a directory that vanishes meanwhile is just not there.
+ * Nothing is trusted to what is found (it is only compared), so going by path instead of by descriptor is
+ * good enough.
  *
- * A snapshot is sorted by path and compared in one pass.  It holds what rsync looks at (time, size, permissions) and the inode, so
- * that a file put in another's place with the same time and size is seen.  Of a directory, whose times change with
- * every ignored file in it, it holds the inode alone.
+ * A snapshot is sorted by path and compared in one pass.  It holds what rsync looks at (time, size,
+ * permissions) and the inode, so that a file put in another's place with the same time and size is seen.  Of
+ * a directory, whose times change with every ignored file in it, it holds the inode alone.
  */
 #include "watch/watch_tree.h"
 
@@ -79,8 +80,9 @@ struct walk_entry {
 
 /* entry: 0 to go on; anything else ends the walk and is its result. */
 struct walk_ops {
-    watch_enter *enter;                                                         /* before a directory is read */
-    int (*entry)(void *arg, const struct walk_entry *entry, struct error *err); /* for what is in it, in no order */
+    watch_enter *enter; /* before a directory is read */
+    int (*entry)(void *arg, const struct walk_entry *entry,
+                 struct error *err); /* for what is in it, in no order */
 };
 
 struct todo {
@@ -139,7 +141,8 @@ static int read_directory(const struct watch_tree *tree, const char *path, DIR *
     int result = 0;
     for (struct dirent *found; result == 0 && (found = readdir(dir));) {
         char inside[PATH_MAX];
-        if (!strcmp(found->d_name, ".") || !strcmp(found->d_name, "..") || !watch_join(inside, path, found->d_name))
+        if (!strcmp(found->d_name, ".") || !strcmp(found->d_name, "..") ||
+            !watch_join(inside, path, found->d_name))
             continue;
         const struct walk_entry entry = {
             .path = inside,
@@ -156,8 +159,9 @@ static int read_directory(const struct watch_tree *tree, const char *path, DIR *
     return result;
 }
 
-/* Through the whole tree; ignored things, and directories that cannot be read, are left out; links are not followed.  One descriptor
- * at a time, however deep the tree.  0, what an op returned, or -1 and *err: STATUS_SYSTEM. */
+/* Through the whole tree; ignored things, and directories that cannot be read, are left out; links are not
+ * followed.  One descriptor at a time, however deep the tree.  0, what an op returned, or -1 and *err:
+ * STATUS_SYSTEM. */
 static int watch_walk(const struct watch_tree *tree, const struct walk_ops *ops, void *arg, struct error *err)
 {
     struct todo todo = {0};
@@ -183,7 +187,7 @@ static int watch_walk(const struct watch_tree *tree, const struct walk_ops *ops,
 }
 
 struct item {
-    size_t at;        /* of the path in texts, until that stops moving */
+    size_t at; /* of the path in texts, until that stops moving */
     const char *path;
     int64_t mtime_ns;
     int64_t size;
@@ -249,7 +253,8 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const struct item *)a)->path, ((const struct item *)b)->path);
 }
 
-struct snapshot *snapshot_make(const struct watch_tree *tree, watch_enter *enter, void *arg, struct error *err)
+struct snapshot *snapshot_make(const struct watch_tree *tree, watch_enter *enter, void *arg,
+                               struct error *err)
 {
     static const struct walk_ops ops = {enter_directory, take_entry};
     struct snapshot *s = calloc(1, sizeof *s);
@@ -286,7 +291,8 @@ static bool same_entry(const struct item *a, const struct item *b)
     return a->mtime_ns == b->mtime_ns && a->size == b->size && a->inode == b->inode && a->mode == b->mode;
 }
 
-void snapshot_compare(const struct snapshot *old, const struct snapshot *new, bool sources_only, struct watch_seen *seen)
+void snapshot_compare(const struct snapshot *old, const struct snapshot *new, bool sources_only,
+                      struct watch_seen *seen)
 {
     /* Without items there is no array, and no arithmetic on it. */
     const struct item *a = old->items, *a_end = old->count ? a + old->count : a;

@@ -1,7 +1,7 @@
 /* usage: facts_parse NONCE < answer
  *
- * What src/nodes/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with 65 and
- * the error on stderr where the answer is malformed.
+ * What src/nodes/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with
+ * 65 and the error on stderr where the answer is malformed.
  */
 #include "nodes/facts.h"
 
@@ -11,21 +11,21 @@
 static json_t *to_json(const struct facts *f)
 {
     static const char *const targets[] = {
-        [TARGET_ABSENT] = "absent", [TARGET_OURS] = "ours", [TARGET_UNMARKED] = "unmarked",
+        [TARGET_ABSENT] = "absent",     [TARGET_OURS] = "ours",       [TARGET_UNMARKED] = "unmarked",
         [TARGET_HOMELESS] = "homeless", [TARGET_NOWHERE] = "nowhere", [TARGET_FOREIGN] = "foreign"};
     json_t *disk_free = f->disk_free == UINT64_MAX ? json_null() : json_integer((json_int_t)f->disk_free);
     json_t *pythons = json_array();
     for (uint32_t i = 0; i < f->python_count; i++)
         json_array_append_new(pythons, json_string(f->pythons[i]));
-    return json_pack("{si si sI sI sI sf so ss ss ss ss ss ss ss ss ss ss so ss si si si sI ss}", "cores", (int)f->cores,
-                     "cores_online", (int)f->cores_online, "mem_total", (json_int_t)f->mem_total,
-                     "mem_machine", (json_int_t)f->mem_machine, "mem_available", (json_int_t)f->mem_available,
-                     "load1", f->load1, "disk_free", disk_free, "target", targets[f->target], "boot_id",
-                     f->boot_id, "login_id", f->login_id, "os", f->os, "release", f->release, "arch", f->arch,
-                     "home", f->home, "python", f->python, "python_path", f->python_path, "rsync", f->rsync,
-                     "pythons", pythons, "missing", f->missing, "missing_python", (int)f->missing_python,
-                     "lease_count", (int)f->lease_count, "lease_cores", (int)f->lease_cores, "lease_mem",
-                     (json_int_t)f->lease_mem, "lease_holder", f->lease_holder);
+    return json_pack(
+        "{si si sI sI sI sf so ss ss ss ss ss ss ss ss ss ss so ss si si si sI ss}", "cores", (int)f->cores,
+        "cores_online", (int)f->cores_online, "mem_total", (json_int_t)f->mem_total, "mem_machine",
+        (json_int_t)f->mem_machine, "mem_available", (json_int_t)f->mem_available, "load1", f->load1,
+        "disk_free", disk_free, "target", targets[f->target], "boot_id", f->boot_id, "login_id", f->login_id,
+        "os", f->os, "release", f->release, "arch", f->arch, "home", f->home, "python", f->python,
+        "python_path", f->python_path, "rsync", f->rsync, "pythons", pythons, "missing", f->missing,
+        "missing_python", (int)f->missing_python, "lease_count", (int)f->lease_count, "lease_cores",
+        (int)f->lease_cores, "lease_mem", (json_int_t)f->lease_mem, "lease_holder", f->lease_holder);
 }
 
 int main(int argc, char **argv)

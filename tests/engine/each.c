@@ -1,5 +1,5 @@
-/* A second engine, which shows that the contract (src/engine/engine.h) holds all that one needs: it runs a shell command once on every
- * node, in the copy, one after the other, and the worst status counts.
+/* A second engine, which shows that the contract (src/engine/engine.h) holds all that one needs: it runs a
+ * shell command once on every node, in the copy, one after the other, and the worst status counts.
  *
  *     cloudplan-each --cloud-node=a --each-label=x -- 'echo $PWD'
  *
@@ -18,13 +18,14 @@
 #define OUTPUT_MAX 65536
 
 struct each_options {
-    const char *label;   /* --each-label: printed before each node's output */
+    const char *label; /* --each-label: printed before each node's output */
 };
 
 #define AT(m) .offset = offsetof(struct each_options, m)
 
 static const struct option_row each_rows[] = {
-    {"each-label", 0, "TEXT", OPTION_ENGINE, "print this before each output", option_set_string, AT(label), .fallback = "each:"},
+    {"each-label", 0, "TEXT", OPTION_ENGINE, "print this before each output", option_set_string, AT(label),
+     .fallback = "each:"},
 };
 
 struct engine_work {
@@ -38,7 +39,8 @@ static bool each_asks(const struct engine_params *params)
     return false;
 }
 
-static int each_begin(const struct engine_params *params, const char *rundir, struct engine_work **work, struct error *err)
+static int each_begin(const struct engine_params *params, const char *rundir, struct engine_work **work,
+                      struct error *err)
 {
     (void)rundir;
     if (!(*work = calloc(1, sizeof **work)))
@@ -68,12 +70,15 @@ static int each_answer(struct engine_work *work, struct engine_answer *answer, s
     return 0;
 }
 
-static int each_settle(struct engine_work *work, const struct engine_demands *demands, struct engine_settled *settled, struct error *err)
+static int each_settle(struct engine_work *work, const struct engine_demands *demands,
+                       struct engine_settled *settled, struct error *err)
 {
     *settled = (struct engine_settled){.note = "each: one command for each node"};
     if (demands->watch)
         return error_set(err, STATUS_USAGE, "--watch: each has nothing to watch; leave it out");
-    return work->params.runs && strings_count(work->params.args) != 1 ? error_set(err, STATUS_USAGE, "give one command after --") : 0;
+    return work->params.runs && strings_count(work->params.args) != 1
+               ? error_set(err, STATUS_USAGE, "give one command after --")
+               : 0;
 }
 
 static void each_lacks(const struct facts *facts, const char *python, bool local, char *reason, size_t size)
@@ -84,9 +89,11 @@ static void each_lacks(const struct facts *facts, const char *python, bool local
 }
 
 /* A line for sh that runs the command on the node. */
-static char *line_for(const struct engine_work *work, const struct node *node, const struct engine_nodes *nodes)
+static char *line_for(const struct engine_work *work, const struct node *node,
+                      const struct engine_nodes *nodes)
 {
-    char *text = NULL, *inner = NULL, *place = node_place(node, nodes->chdir, nodes->chdir), port[SSH_TARGET_PORT];
+    char *text = NULL, *inner = NULL, *place = node_place(node, nodes->chdir, nodes->chdir),
+         port[SSH_TARGET_PORT];
     const char *argv[SSH_TARGET_WORDS];
     size_t len, inner_len;
     FILE *out = open_memstream(&text, &len), *in = open_memstream(&inner, &inner_len);
@@ -114,16 +121,19 @@ static char *line_for(const struct engine_work *work, const struct node *node, c
     return text;
 }
 
-static int each_specify(struct engine_work *work, const struct engine_nodes *nodes, char ***words, struct error *err)
+static int each_specify(struct engine_work *work, const struct engine_nodes *nodes, char ***words,
+                        struct error *err)
 {
     *words = calloc(1, sizeof **words);
     for (size_t i = 0; i < nodes->list->count; i++)
-        if (node_in_use(&nodes->list->nodes[i]) && strings_take(words, line_for(work, &nodes->list->nodes[i], nodes)))
+        if (node_in_use(&nodes->list->nodes[i]) &&
+            strings_take(words, line_for(work, &nodes->list->nodes[i], nodes)))
             return error_errno(err, "each");
     return 0;
 }
 
-static int each_run(struct engine_work *work, const struct engine_start *start, int *status, struct error *err)
+static int each_run(struct engine_work *work, const struct engine_start *start, int *status,
+                    struct error *err)
 {
     *status = 0;
     for (char *const *word = start->words; *word; word++) {

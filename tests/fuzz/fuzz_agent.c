@@ -1,6 +1,5 @@
 /* An SSH agent's half of the conversation as hostile bytes: all it can do is to refuse. */
 #include "ssh/agent.h"
-
 #include "ssh/key.h"
 
 #include <stdint.h>

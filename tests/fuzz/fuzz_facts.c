@@ -34,13 +34,14 @@ static void try_words(const uint8_t *data, size_t size)
         require(memcmp(&f, &before, sizeof f) == 0);
         return;
     }
-    require(f.lease_count == 1 && f.lease_cores >= 1 && f.lease_cores <= FACTS_CORES_MAX && f.lease_mem <= INT64_MAX);
+    require(f.lease_count == 1 && f.lease_cores >= 1 && f.lease_cores <= FACTS_CORES_MAX &&
+            f.lease_mem <= INT64_MAX);
     require_clean(f.lease_holder, sizeof f.lease_holder);
     require(f.lease_holder[0] && f.cores == before.cores);
 }
 
-/* The answer as it comes, in pieces of a length that its first byte says: all of it is kept, and its end is seen as soon as
- * it is there. */
+/* The answer as it comes, in pieces of a length that its first byte says: all of it is kept, and its end is
+ * seen as soon as it is there. */
 static void collect(const char *text, size_t size)
 {
     struct transport t = {0};
@@ -83,8 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(f.mem_total >= 1 && f.mem_total <= INT64_MAX);
     require(f.disk_free <= INT64_MAX || f.disk_free == UINT64_MAX);
     require(f.load1 == -1 || (f.load1 >= 0 && f.load1 < 1e19));
-    require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_UNMARKED || f.target == TARGET_HOMELESS ||
-            f.target == TARGET_NOWHERE || f.target == TARGET_FOREIGN);
+    require(f.target == TARGET_ABSENT || f.target == TARGET_OURS || f.target == TARGET_UNMARKED ||
+            f.target == TARGET_HOMELESS || f.target == TARGET_NOWHERE || f.target == TARGET_FOREIGN);
     require(f.os[0] != '\0');
     require(f.python_count <= FACTS_PYTHONS_MAX && f.missing_python < FACTS_PYTHONS_MAX);
     for (uint32_t i = 0; i < FACTS_PYTHONS_MAX; i++) {
@@ -104,7 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CLEAN(rsync);
     CLEAN(missing);
     CLEAN(lease_holder);
-    require(!f.lease_count == !f.lease_holder[0] && f.lease_count <= f.lease_cores && f.lease_mem <= INT64_MAX);
+    require(!f.lease_count == !f.lease_holder[0] && f.lease_count <= f.lease_cores &&
+            f.lease_mem <= INT64_MAX);
     require(f.lease_cores <= UINT64_C(65536) * f.lease_count);
     return 0;
 }

@@ -1,6 +1,6 @@
-/* What a node prints during the run as hostile bytes, in pieces of a length that the first byte says, or longer ones where there
- * would be very many.
- * Whatever comes, the buffers stay within their bounds, and an answer is one line that really came. */
+/* What a node prints during the run as hostile bytes, in pieces of a length that the first byte says, or
+ * longer ones where there would be very many. Whatever comes, the buffers stay within their bounds, and an
+ * answer is one line that really came. */
 #include "link/guard.h"
 
 #include <fcntl.h>
@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     guard_begin(&guard, "", 0);
     for (size_t at = 1; at < size; at += piece) {
         size_t len = size - at < piece ? size - at : piece;
-        require(write(out[1], data + at, len) == (ssize_t)len && write(errors[1], data + at, len) == (ssize_t)len);
+        require(write(out[1], data + at, len) == (ssize_t)len &&
+                write(errors[1], data + at, len) == (ssize_t)len);
         guard_turn(&guard);
         require_bounded(guard.out, guard.out_len);
         require_bounded(guard.words, guard.words_len);

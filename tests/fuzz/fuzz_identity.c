@@ -1,6 +1,5 @@
 /* A private key file as hostile text: what is taken for a key is one, and nothing half filled is left. */
 #include "ssh/identity.h"
-
 #include "ssh/key.h"
 
 #include <stdint.h>

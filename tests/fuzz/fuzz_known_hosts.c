@@ -1,7 +1,6 @@
 /* known_hosts as hostile text: whatever it says, the results agree with each other. */
-#include "ssh/known_hosts.h"
-
 #include "ssh/key.h"
+#include "ssh/known_hosts.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Node words, as they come from a command line or a Jenkins field, and what is made of them: a name is the
  * canonical form of itself, and each xspec has the parts that it was given, however odd the name. */
 #include "base/strv.h"
-#include "nodes/node.h"
 #include "engine/pytest/xspec.h"
+#include "nodes/node.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +33,8 @@ static int by_text(const void *a, const void *b)
 static void check_xspecs(const struct node_list *list, bool each)
 {
     static const char *const pythons[] = {"p", "q", NULL};
-    const struct xspec_params params = {.chdir = "d", .pythons = pythons, .local_pythons = pythons, .each = each};
+    const struct xspec_params params = {
+        .chdir = "d", .pythons = pythons, .local_pythons = pythons, .each = each};
     char **tx = xspec_tx(list, &params, NULL);
     check(tx != NULL);
     size_t count = 0;
@@ -45,7 +46,8 @@ static void check_xspecs(const struct node_list *list, bool each)
         check(separators == (node->local ? 2 : 4));
         if (!node->local) {
             char *name = strstr(tx[count], "//node=") + strlen("//node=");
-            check(strncmp(name, node->name, strlen(node->name)) == 0 && strncmp(name + strlen(node->name), "//", 2) == 0);
+            check(strncmp(name, node->name, strlen(node->name)) == 0 &&
+                  strncmp(name + strlen(node->name), "//", 2) == 0);
         }
         char *id = strstr(tx[count], "//id=") + 2; /* from here on: the id and nothing else */
         *strstr(id, "//") = '\0';

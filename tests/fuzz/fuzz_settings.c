@@ -1,5 +1,5 @@
-/* The answer of the pytest that was asked, in which the project's own code has a say, as hostile bytes: settings as settings.h
- * promises them, or one line of error. */
+/* The answer of the pytest that was asked, in which the project's own code has a say, as hostile bytes:
+ * settings as settings.h promises them, or one line of error. */
 #include "engine/pytest/settings.h"
 
 #include <jansson.h>
@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(count(s.args) + count(s.options_only) + count(s.notes) + count(s.shipped) <= 6 * size);
         require(!strpbrk(s.modules, "\n'\"$`;"));
     } else {
-        require(err.status == STATUS_BUG || err.status == STATUS_USAGE || err.status == STATUS_DATA || err.status == STATUS_TOOL);
+        require(err.status == STATUS_BUG || err.status == STATUS_USAGE || err.status == STATUS_DATA ||
+                err.status == STATUS_TOOL);
         require(err.text[0] && !strchr(err.text, '\n'));
     }
     settings_clear(&s);

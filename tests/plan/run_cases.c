@@ -1,14 +1,12 @@
 /* Runs the planner's cases: each directory NAME of the one given holds
  *
  *   facts.json     [{"name", "facts": {"cores", "cores_online", "mem_total", "mem_machine", "mem_available",
- *                    "boot_id", "login_id", "lease_count", "lease_cores", "lease_mem", "lease_holder"}}, ...]; from
- *                  the ids on any may be left out; or {"name", "state", "reason"} for
- *                  a node that dropped out before
- *   policy.json    {"mem_per_process", "mem_reserve", "max_processes", "min_processes", "each", "no_lease"}: bytes, numbers, true or
- *                  false; the last two may be left out
- *   expected.json  {"status": exit status or 0, "processes": in all, "nodes": [{"name", "state", "processes",
- *                    "limited_by", "reason"}, ...], "error"}; reason and error are parts of the text and may be
- *                  left out
+ *                    "boot_id", "login_id", "lease_count", "lease_cores", "lease_mem", "lease_holder"}},
+ * ...]; from the ids on any may be left out; or {"name", "state", "reason"} for a node that dropped out
+ * before policy.json    {"mem_per_process", "mem_reserve", "max_processes", "min_processes", "each",
+ * "no_lease"}: bytes, numbers, true or false; the last two may be left out expected.json  {"status": exit
+ * status or 0, "processes": in all, "nodes": [{"name", "state", "processes", "limited_by", "reason"}, ...],
+ * "error"}; reason and error are parts of the text and may be left out
  *
  * A new case needs no C.  A case called must-fail-* passes when its expectation is seen to be wrong, and
  * there must be one: a comparison that never differs would let everything pass.  What cannot be read, or
@@ -48,9 +46,9 @@ static int load_policy(struct policy *policy, json_t *json, struct error *err)
     json_int_t per_process, reserve, max, min, each = 0;
     int no_lease = 0;
     json_error_t error;
-    if (json_unpack_ex(json, &error, JSON_STRICT, "{s:I, s:I, s:I, s:I, s?I, s?b}", "mem_per_process", &per_process,
-                       "mem_reserve", &reserve, "max_processes", &max, "min_processes", &min, "each", &each,
-                       "no_lease", &no_lease) < 0)
+    if (json_unpack_ex(json, &error, JSON_STRICT, "{s:I, s:I, s:I, s:I, s?I, s?b}", "mem_per_process",
+                       &per_process, "mem_reserve", &reserve, "max_processes", &max, "min_processes", &min,
+                       "each", &each, "no_lease", &no_lease) < 0)
         return error_set(err, STATUS_DATA, "policy.json: %s", error.text);
     if (per_process < 0 || reserve < 0 || !fits_32_bits(max) || !fits_32_bits(min) || !fits_32_bits(each))
         return error_set(err, STATUS_DATA, "policy.json: a number out of range");
@@ -68,13 +66,15 @@ static int load_facts(struct facts *facts, json_t *json, struct error *err)
     json_int_t cores, online, total, machine, available, leases = 0, leased = 0, leased_mem = 0;
     const char *boot_id = "", *login_id = "", *holder = "";
     json_error_t error;
-    if (json_unpack_ex(json, &error, JSON_STRICT, "{s:I, s:I, s:I, s:I, s:I, s?s, s?s, s?I, s?I, s?I, s?s}", "cores", &cores,
-                       "cores_online", &online, "mem_total", &total, "mem_machine", &machine, "mem_available",
-                       &available, "boot_id", &boot_id, "login_id", &login_id, "lease_count", &leases, "lease_cores",
-                       &leased, "lease_mem", &leased_mem, "lease_holder", &holder) < 0)
+    if (json_unpack_ex(json, &error, JSON_STRICT, "{s:I, s:I, s:I, s:I, s:I, s?s, s?s, s?I, s?I, s?I, s?s}",
+                       "cores", &cores, "cores_online", &online, "mem_total", &total, "mem_machine", &machine,
+                       "mem_available", &available, "boot_id", &boot_id, "login_id", &login_id, "lease_count",
+                       &leases, "lease_cores", &leased, "lease_mem", &leased_mem, "lease_holder",
+                       &holder) < 0)
         return error_set(err, STATUS_DATA, "facts.json: %s", error.text);
     if (!fits_32_bits(cores) || !fits_32_bits(online) || total < 0 || machine < 0 || available < 0 ||
-        !fits_32_bits(leases) || !fits_32_bits(leased) || leased_mem < 0 || strlen(holder) >= sizeof facts->lease_holder)
+        !fits_32_bits(leases) || !fits_32_bits(leased) || leased_mem < 0 ||
+        strlen(holder) >= sizeof facts->lease_holder)
         return error_set(err, STATUS_DATA, "facts.json: a number out of range");
     *facts = (struct facts){.cores = (uint32_t)cores,
                             .cores_online = (uint32_t)online,

@@ -15,6 +15,9 @@ bool alloc_has_failed(void);
 /* Runs the block with allocation 1, 2, 3 ... failing until it ran without a failure, once
  * more than needed: for (ALLOC_EACH(n)) { ... alloc_fail_at(n); call(); ... }.  Sets no result: use
  * alloc_has_failed() to know whether the call had to fail. */
-#define ALLOC_EACH(n) size_t n = 1, n##_more = 1; n##_more && n < 100000; n##_more = alloc_has_failed(), n++, alloc_fail_at(0)
+#define ALLOC_EACH(n)                                                                                        \
+    size_t n = 1, n##_more = 1;                                                                              \
+    n##_more &&n < 100000;                                                                                   \
+    n##_more = alloc_has_failed(), n++, alloc_fail_at(0)
 
 #endif

@@ -55,7 +55,8 @@ static bool counts(const char *name)
 /* Whether this call is to fail, with errno set; FAULT_SHORT is for who can do less than asked. */
 static bool strikes(const char *name, bool can_be_short)
 {
-    if ((!countdown && !failing) || !counts(name) || getpid() != owner || (now.error == FAULT_SHORT && !can_be_short))
+    if ((!countdown && !failing) || !counts(name) || getpid() != owner ||
+        (now.error == FAULT_SHORT && !can_be_short))
         return false;
     if (!failing && --countdown)
         return false;
@@ -72,12 +73,12 @@ static bool fails(const char *name)
 }
 
 /* A call of the library's that fails returns `bad`. */
-#define WRAP(type, name, bad, parameters, ...)                                                                               \
-    type __real_##name parameters;                                                                                           \
-    type __wrap_##name parameters;                                                                                           \
-    type __wrap_##name parameters                                                                                            \
-    {                                                                                                                        \
-        return fails(#name) ? (bad) : __real_##name(__VA_ARGS__);                                                            \
+#define WRAP(type, name, bad, parameters, ...)                                                               \
+    type __real_##name parameters;                                                                           \
+    type __wrap_##name parameters;                                                                           \
+    type __wrap_##name parameters                                                                            \
+    {                                                                                                        \
+        return fails(#name) ? (bad) : __real_##name(__VA_ARGS__);                                            \
     }
 
 WRAP(pid_t, fork, -1, (void))
@@ -88,7 +89,7 @@ WRAP(int, stat, -1, (const char *path, struct stat *st), path, st)
 WRAP(int, lstat, -1, (const char *path, struct stat *st), path, st)
 WRAP(int, fstatat, -1, (int fd, const char *path, struct stat *st, int flags), fd, path, st, flags)
 WRAP(DIR *, fdopendir, NULL, (int fd), fd)
-WRAP(struct dirent *, readdir, NULL, (DIR *dir), dir)
+WRAP(struct dirent *, readdir, NULL, (DIR * dir), dir)
 WRAP(char *, realpath, NULL, (const char *path, char *resolved), path, resolved)
 WRAP(int, mkdir, -1, (const char *path, mode_t mode), path, mode)
 WRAP(int, mkdirat, -1, (int dir, const char *path, mode_t mode), dir, path, mode)
@@ -98,7 +99,7 @@ WRAP(int, rmdir, -1, (const char *path), path)
 WRAP(int, rename, -1, (const char *from, const char *to), from, to)
 WRAP(off_t, lseek, -1, (int fd, off_t offset, int whence), fd, offset, whence)
 WRAP(int, access, -1, (const char *path, int mode), path, mode)
-WRAP(int, poll, -1, (struct pollfd *fds, nfds_t count, int timeout), fds, count, timeout)
+WRAP(int, poll, -1, (struct pollfd * fds, nfds_t count, int timeout), fds, count, timeout)
 WRAP(int, socket, -1, (int domain, int type, int protocol), domain, type, protocol)
 WRAP(int, connect, -1, (int fd, const struct sockaddr *address, socklen_t len), fd, address, len)
 WRAP(ssize_t, getrandom, -1, (void *buf, size_t len, unsigned flags), buf, len, flags)
@@ -177,7 +178,8 @@ ssize_t __wrap_write(int fd, const void *buf, size_t len)
 /* ferror() tells of a failed read afterwards: one of a file that is not open for reading is such a read. */
 static void spoil(FILE *file)
 {
-    int error = errno, fd = fileno(file), saved = dup(fd), other = __real_open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int error = errno, fd = fileno(file), saved = dup(fd),
+        other = __real_open("/dev/null", O_WRONLY | O_CLOEXEC);
     __real_close(fd);
     if (fcntl(other, F_DUPFD_CLOEXEC, fd) != fd)
         abort();
@@ -255,7 +257,8 @@ static bool is_allowed(int status, const int *allowed)
     return *allowed != 0;
 }
 
-size_t fault_each(const struct fault *fault, fault_call *call, void *arg, const int *allowed, const char *dir, size_t max)
+size_t fault_each(const struct fault *fault, fault_call *call, void *arg, const int *allowed, const char *dir,
+                  size_t max)
 {
     char before[1024], after[1024];
     struct error err = ERROR_INIT;

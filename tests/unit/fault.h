@@ -1,7 +1,9 @@
-/* System calls that fail on demand: each unit test fails call 1, 2, 3 ... of a function until that ran without a failure, as
- * alloc.h does for allocations.  Link with FAULT_WRAP (Makefile.am): the linker sends the library's calls here.
+/* System calls that fail on demand: each unit test fails call 1, 2, 3 ... of a function until that ran
+ * without a failure, as alloc.h does for allocations.  Link with FAULT_WRAP (Makefile.am): the linker sends
+ * the library's calls here.
  *
- * Calls fail in the process that asked for it, never in its children (between fork and exec a child shares this code).
+ * Calls fail in the process that asked for it, never in its children (between fork and exec a child shares
+ * this code).
  */
 #ifndef FAULT_H
 #define FAULT_H
@@ -12,8 +14,9 @@
 #define FAULT_SHORT (-1) /* no error: read(), write() and fread() do one byte of what was asked for */
 
 struct fault {
-    const char *calls; /* " open read ": which count, with a blank on either side of each; NULL: all that there are */
-    int error;         /* errno of what fails; or FAULT_SHORT */
+    const char *
+        calls; /* " open read ": which count, with a blank on either side of each; NULL: all that there are */
+    int error; /* errno of what fails; or FAULT_SHORT */
     bool from_then_on; /* not only the nth fails, but all after it, too, as with a full disk */
 };
 
@@ -26,14 +29,17 @@ const char *fault_happened(void);
 struct error;
 typedef int fault_call(void *arg, struct error *err);
 
-/* Calls it with call 1, 2, 3 ... failing until none failed, and once before with none at all.  Fails the test where
+/* Calls it with call 1, 2, 3 ... failing until none failed, and once before with none at all.  Fails the test
+ * where
  *
- * - it returns -1 without an error's text, or with a status other than allowed (0-terminated), or 0 with an error;
+ * - it returns -1 without an error's text, or with a status other than allowed (0-terminated), or 0 with an
+ * error;
  * - other descriptors are open afterwards than before, or a child is left that nobody has waited for;
  * - the directory (NULL: none) holds other files than before;
  * - there is no end of it after max calls (each is a possible fault: raise it for a function with more).
  *
  * Returns how many calls there were to fail. */
-size_t fault_each(const struct fault *fault, fault_call *call, void *arg, const int *allowed, const char *dir, size_t max);
+size_t fault_each(const struct fault *fault, fault_call *call, void *arg, const int *allowed, const char *dir,
+                  size_t max);
 
 #endif

@@ -36,17 +36,18 @@ void put_first_in_path(const char *dir)
     free(path);
 }
 
-const char fake_parallel[] = "#!/bin/sh\n"
-                             "broken=${0%/*}/../broken\n"
-                             "[ ! -e \"$broken\" ] || { [ -s \"$broken\" ] || echo 'no perl' >&2; exit 255; }\n"
-                             "while [ $# -gt 0 ]; do\n"
-                             "    case $1 in -a) list=$2 ;; --joblog) log=$2 ;; esac\n"
-                             "    shift\n"
-                             "done\n"
-                             "echo Seq >\"$log\"\n"
-                             "n=0\n"
-                             "tr '\\0' '\\n' <\"$list\" | while read -r command; do\n"
-                             "    n=$((n + 1))\n"
-                             "    sh -c \"$command\"\n"
-                             "    printf '%d\\t:\\t0\\t0\\t0\\t0\\t%d\\t0\\tx\\n' \"$n\" \"$?\" >>\"$log\"\n"
-                             "done\n";
+const char fake_parallel[] =
+    "#!/bin/sh\n"
+    "broken=${0%/*}/../broken\n"
+    "[ ! -e \"$broken\" ] || { [ -s \"$broken\" ] || echo 'no perl' >&2; exit 255; }\n"
+    "while [ $# -gt 0 ]; do\n"
+    "    case $1 in -a) list=$2 ;; --joblog) log=$2 ;; esac\n"
+    "    shift\n"
+    "done\n"
+    "echo Seq >\"$log\"\n"
+    "n=0\n"
+    "tr '\\0' '\\n' <\"$list\" | while read -r command; do\n"
+    "    n=$((n + 1))\n"
+    "    sh -c \"$command\"\n"
+    "    printf '%d\\t:\\t0\\t0\\t0\\t0\\t%d\\t0\\tx\\n' \"$n\" \"$?\" >>\"$log\"\n"
+    "done\n";

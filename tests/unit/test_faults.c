@@ -1,28 +1,30 @@
-/* Each system call of the library that does I/O fails in turn: what the caller gets is what its header promises, no descriptor,
- * child or file is left, and nothing that was found out is taken for its contrary. */
-#include "support.h"
-#include "ssh/agent.h"
+/* Each system call of the library that does I/O fails in turn: what the caller gets is what its header
+ * promises, no descriptor, child or file is left, and nothing that was found out is taken for its contrary.
+ */
 #include "base/child.h"
+#include "base/janitor.h"
+#include "base/rundir.h"
+#include "base/tool.h"
 #include "copy/disk_room.h"
+#include "copy/parallel.h"
+#include "copy/project.h"
+#include "copy/rsync_cmd.h"
+#include "engine/pytest/env.h"
+#include "engine/pytest/rerun.h"
+#include "engine/pytest/settings.h"
 #include "link/guard.h"
+#include "link/master_config.h"
+#include "nodes/inventory.h"
+#include "ssh/agent.h"
 #include "ssh/host_rules.h"
 #include "ssh/identity.h"
-#include "nodes/inventory.h"
-#include "base/janitor.h"
 #include "ssh/known_hosts.h"
-#include "link/master_config.h"
-#include "copy/parallel.h"
-#include "engine/pytest/env.h"
-#include "copy/project.h"
-#include "engine/pytest/rerun.h"
-#include "copy/rsync_cmd.h"
-#include "base/rundir.h"
-#include "engine/pytest/settings.h"
 #include "ssh/sshconf.h"
 #include "ssh/sshconf_ask.h"
-#include "base/tool.h"
 #include "watch/watch.h"
+
 #include "fault.h"
+#include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,8 +55,8 @@ static bool has_text(const char *file, const char *text, size_t len)
     return same;
 }
 
-/* Everything that may fail, in each of these ways: once, so that the next try is well; from then on, as with a full disk; by a
- * signal; or not at all, but only a part of what was asked for. */
+/* Everything that may fail, in each of these ways: once, so that the next try is well; from then on, as with
+ * a full disk; by a signal; or not at all, but only a part of what was asked for. */
 static void each_way(fault_call *call, void *arg, const int *allowed, const char *dir, size_t max)
 {
     static const struct fault ways[] = {
@@ -62,7 +64,9 @@ static void each_way(fault_call *call, void *arg, const int *allowed, const char
         {" fork pipe2 open openat fdopendir fopen socket inotify_init1 mkdtemp ", EMFILE, true},
         {" write mkdir mkdtemp rename close open inotify_add_watch ", ENOSPC, false},
         {" write mkdir mkdtemp rename open inotify_add_watch ", ENOSPC, true},
-        {" stat lstat fstat fstatat realpath access lseek read readdir unlink unlinkat rmdir fread getline connect fopen open ", EIO, false},
+        {" stat lstat fstat fstatat realpath access lseek read readdir unlink unlinkat rmdir fread getline "
+         "connect fopen open ",
+         EIO, false},
         {" stat lstat fstat fstatat realpath access lseek read readdir fread getline fopen open ", EIO, true},
         {" read write poll ", EINTR, false},
         {" poll ", ENOMEM, false},
@@ -89,8 +93,10 @@ static void test_it_counts(void **state)
 {
     (void)state;
     bool well = true;
-    const struct fault all = {NULL, EIO, false}, some = {" lseek ", EIO, false}, none = {" fork ", EIO, false};
-    assert_int_equal(fault_each(&all, leaks, &well, system_alone, NULL, 10), 3); /* of the last one nobody is told */
+    const struct fault all = {NULL, EIO, false}, some = {" lseek ", EIO, false},
+                       none = {" fork ", EIO, false};
+    assert_int_equal(fault_each(&all, leaks, &well, system_alone, NULL, 10),
+                     3); /* of the last one nobody is told */
     assert_int_equal(fault_each(&some, leaks, &well, system_alone, NULL, 10), 1);
     assert_int_equal(fault_each(&none, leaks, &well, system_alone, NULL, 10), 0);
 }
@@ -124,7 +130,8 @@ static void test_rundir_create(void **state)
 static void test_rundir_remove(void **state)
 {
     (void)state;
-    static const struct fault fault = {" open openat fdopendir readdir unlinkat rmdir fstat fstatat ", EIO, false};
+    static const struct fault fault = {" open openat fdopendir readdir unlinkat rmdir fstat fstatat ", EIO,
+                                       false};
     for (size_t n = 1, more = 1; more; n++) {
         struct error err = ERROR_INIT;
         char *dir = rundir_create(&err), sub[200];
@@ -197,7 +204,10 @@ static int write_plugin(void *arg, struct error *err)
     fault_at(NULL, 0);
     if (result == 0)
         for (size_t i = 0; i < 2; i++)
-            assert_int_equal(access(path_in(base, i ? "run/plugin/pytest_cloudplan/__init__.py" : "run/plugin/pytest_cloudplan/worker.py"), R_OK), 0);
+            assert_int_equal(access(path_in(base, i ? "run/plugin/pytest_cloudplan/__init__.py"
+                                                    : "run/plugin/pytest_cloudplan/worker.py"),
+                                    R_OK),
+                             0);
     rundir_remove(path_in(base, "run/plugin"));
     return result;
 }
@@ -246,7 +256,8 @@ static void test_tool(void **state)
     each_way(check_tool, NULL, system_alone, NULL, 200);
 }
 
-/* Only the janitor's end removes the directory, and it is the last that is started: without it there is no run. */
+/* Only the janitor's end removes the directory, and it is the last that is started: without it there is no
+ * run. */
 static int keep_janitor(void *arg, struct error *err)
 {
     (void)arg;
@@ -266,7 +277,8 @@ static int keep_janitor(void *arg, struct error *err)
 static void test_janitor(void **state)
 {
     (void)state;
-    static const struct fault ways[] = {{" fork pipe2 open fcntl ", EMFILE, false}, {" fork pipe2 open ", EMFILE, true}};
+    static const struct fault ways[] = {{" fork pipe2 open fcntl ", EMFILE, false},
+                                        {" fork pipe2 open ", EMFILE, true}};
     for (size_t i = 0; i < 2; i++)
         assert_true(fault_each(&ways[i], keep_janitor, NULL, system_alone, run, 50) > 2);
 }
@@ -312,7 +324,8 @@ static int ask_pytest(void *arg, struct error *err)
 {
     (void)arg;
     static char *const none[] = {NULL};
-    const struct settings_params params = {.python = path_in(base, "bin/python"), .rundir = run, .run_id = "r", .args = none};
+    const struct settings_params params = {
+        .python = path_in(base, "bin/python"), .rundir = run, .run_id = "r", .args = none};
     struct settings_query *query = settings_ask(&params, err);
     const struct settings *settings = query ? settings_wait(query, err) : NULL;
     if (settings)
@@ -327,9 +340,12 @@ static int ask_pytest(void *arg, struct error *err)
 static void test_settings(void **state)
 {
     (void)state;
-    put_file(path_in(base, "bin/python"), "#!/bin/sh\n"
-        "echo '{\"version\": 1, \"versions\": {\"pytest\": \"7.2.1\", \"xdist\": \"3.1.0\", \"execnet\": \"1.9.0\"}, \"options\": [],"
-        " \"args\": [], \"modules\": []}' >\"$_CLOUDPLAN_SETTINGS\"\n", 0700);
+    put_file(path_in(base, "bin/python"),
+             "#!/bin/sh\n"
+             "echo '{\"version\": 1, \"versions\": {\"pytest\": \"7.2.1\", \"xdist\": \"3.1.0\", "
+             "\"execnet\": \"1.9.0\"}, \"options\": [],"
+             " \"args\": [], \"modules\": []}' >\"$_CLOUDPLAN_SETTINGS\"\n",
+             0700);
     struct error err = ERROR_INIT;
     if (ask_pytest(NULL, &err))
         fail_msg("%s", err.text);
@@ -351,7 +367,8 @@ static int find_project(void *arg, struct error *err)
     return result;
 }
 
-/* A virtualenv that cannot be looked at is not one that is not there: the tests would have another interpreter. */
+/* A virtualenv that cannot be looked at is not one that is not there: the tests would have another
+ * interpreter. */
 static void test_project(void **state)
 {
     (void)state;
@@ -429,7 +446,8 @@ static int known(void *arg, struct error *err)
 static void test_known_hosts(void **state)
 {
     (void)state;
-    put_file(path_in(base, "known_hosts"), "node ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2mVyCk0p0n2SJpB5cUKQb8GpBbDFGGVDJ0L8pTQ3gB\n", 0600);
+    put_file(path_in(base, "known_hosts"),
+             "node ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2mVyCk0p0n2SJpB5cUKQb8GpBbDFGGVDJ0L8pTQ3gB\n", 0600);
     each_way(known, NULL, system_alone, NULL, 50);
 }
 
@@ -450,7 +468,8 @@ static void test_identities(void **state)
 {
     (void)state;
     char command[400];
-    snprintf(command, sizeof command, "ssh-keygen -q -t ed25519 -N '' -C x -f %s", path_in(base, "id_ed25519"));
+    snprintf(command, sizeof command, "ssh-keygen -q -t ed25519 -N '' -C x -f %s",
+             path_in(base, "id_ed25519"));
     if (system(command))
         skip();
     each_way(identities, NULL, system_alone, NULL, 50);
@@ -478,7 +497,8 @@ static void test_host_rules(void **state)
 static int ask_ssh(void *arg, struct error *err)
 {
     (void)arg;
-    const struct sshconf_asker asker = {{path_in(base, "config"), base, path_in(base, "none"), base}, "/home/u", 20000};
+    const struct sshconf_asker asker = {
+        {path_in(base, "config"), base, path_in(base, "none"), base}, "/home/u", 20000};
     struct node_list list = {0};
     assert_int_equal(node_list_add_words(&list, "a b", err), 0);
     struct sshconf_set *set = sshconf_ask_as(&list, &asker, err);
@@ -493,10 +513,11 @@ static void test_sshconf(void **state)
 {
     (void)state;
     put_file(path_in(base, "bin/ssh"),
-        "#!/bin/sh\nfor host; do :; done\n"
-        "printf '%s\\n' 'user ci' \"hostname $host\" 'port 22' 'addressfamily any' 'stricthostkeychecking ask' \\\n"
-        "    'hostkeyalgorithms a' 'kexalgorithms k' 'ciphers c' 'macs m' 'identityfile ~/id'\n",
-        0700);
+             "#!/bin/sh\nfor host; do :; done\n"
+             "printf '%s\\n' 'user ci' \"hostname $host\" 'port 22' 'addressfamily any' "
+             "'stricthostkeychecking ask' \\\n"
+             "    'hostkeyalgorithms a' 'kexalgorithms k' 'ciphers c' 'macs m' 'identityfile ~/id'\n",
+             0700);
     each_way(ask_ssh, NULL, system_alone, NULL, 300);
     unlink(path_in(base, "bin/ssh"));
 }
@@ -518,7 +539,8 @@ static void test_agent(void **state)
     assert_int_equal(listen(fd, 128), 0);
     struct error err = ERROR_INIT;
     /* Nobody answers there: what counts is that nothing is left. */
-    static const struct fault ways[] = {{" socket ", EMFILE, false}, {" connect ", EIO, false}, {" connect ", EINTR, false}};
+    static const struct fault ways[] = {
+        {" socket ", EMFILE, false}, {" connect ", EIO, false}, {" connect ", EINTR, false}};
     for (size_t i = 0; i < 3; i++) {
         int before = dup(0);
         close(before);
@@ -584,7 +606,8 @@ static void test_disk_room(void **state)
 static int write_config(void *arg, struct error *err)
 {
     (void)arg;
-    const struct master_params params = {.rundir = run, .chdir = "copy", .run_id = "r", .timeout_ms = 1000, .root = project};
+    const struct master_params params = {
+        .rundir = run, .chdir = "copy", .run_id = "r", .timeout_ms = 1000, .root = project};
     int result = master_config_write(&params, err);
     fault_at(NULL, 0);
     assert_int_equal(access(path_in(base, "run/ssh_config"), F_OK), result);

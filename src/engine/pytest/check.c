@@ -45,7 +45,8 @@ static const char *version_of(const char *text, const char *module)
     return NULL;
 }
 
-static int check_module(const char *python, const struct requirement *need, const char *version, struct error *err)
+static int check_module(const char *python, const struct requirement *need, const char *version,
+                        struct error *err)
 {
     if (!version)
         return error_set(err, STATUS_TOOL,
@@ -63,7 +64,7 @@ static int check_module(const char *python, const struct requirement *need, cons
 }
 
 int pytest_check_versions(const char *python, const char *pytest, const char *xdist, const char *execnet,
-                                 struct error *err)
+                          struct error *err)
 {
     const char *const versions[] = {pytest, xdist, execnet};
     for (size_t i = 0; i < sizeof requirements / sizeof *requirements; i++)
@@ -96,8 +97,8 @@ int pytest_check(const char *python, struct error *err)
                   status, *why ? ": " : "", why);
         goto out;
     }
-    result = pytest_check_versions(python, version_of(out, "pytest"), version_of(out, "xdist"), version_of(out, "execnet"),
-                                   err);
+    result = pytest_check_versions(python, version_of(out, "pytest"), version_of(out, "xdist"),
+                                   version_of(out, "execnet"), err);
 out:
     free(out);
     free(errout);

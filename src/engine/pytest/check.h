@@ -7,6 +7,7 @@
 /* Asks the interpreter.  0, or -1 and *err: STATUS_TOOL with the remedy, or as child_capture(). */
 int pytest_check(const char *python, struct error *err);
 /* The same where the versions are known; NULL: missing. */
-int pytest_check_versions(const char *python, const char *pytest, const char *xdist, const char *execnet, struct error *err);
+int pytest_check_versions(const char *python, const char *pytest, const char *xdist, const char *execnet,
+                          struct error *err);
 
 #endif

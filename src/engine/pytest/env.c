@@ -23,7 +23,9 @@ static int make_directory(const char *dir, struct error *err)
 int plugin_write(const char *rundir, struct error *err)
 {
     char *dir = path_join(rundir, "plugin"), *package = dir ? path_join(dir, PACKAGE_DIR) : NULL;
-    int result = !package ? error_errno(err, rundir) : make_directory(dir, err) || make_directory(package, err) ? -1 : 0;
+    int result = !package                                                   ? error_errno(err, rundir)
+                 : make_directory(dir, err) || make_directory(package, err) ? -1
+                                                                            : 0;
     for (const struct embedded_file *file = embedded_files; result == 0 && file->name; file++)
         if (!strncmp(file->name, PACKAGE_DIR, strlen(PACKAGE_DIR)))
             result = rundir_write(dir, file->name, file->text, file->len, err);
@@ -33,7 +35,8 @@ int plugin_write(const char *rundir, struct error *err)
 }
 
 /* Adds "NAME=FIRST[SEP SECOND]"; an empty part counts as none. */
-static int add_variable(char ***env, const char *name, const char *first, char separator, const char *second, struct error *err)
+static int add_variable(char ***env, const char *name, const char *first, char separator, const char *second,
+                        struct error *err)
 {
     char *text = NULL;
     int len = !*first    ? asprintf(&text, "%s=%s", name, second)
@@ -52,7 +55,8 @@ static const char *environment(const char *name)
     return value ? value : "";
 }
 
-char **plugin_environment(const char *rundir, const char *run_id, const char *plugins, const char *const *more, struct error *err)
+char **plugin_environment(const char *rundir, const char *run_id, const char *plugins,
+                          const char *const *more, struct error *err)
 {
     char **env = calloc(1, sizeof *env);
     char *dir = path_join(rundir, "plugin");
@@ -63,7 +67,8 @@ char **plugin_environment(const char *rundir, const char *run_id, const char *pl
     }
     if (add_variable(&env, "PYTHONPATH", dir, ':', environment("PYTHONPATH"), err) ||
         add_variable(&env, "PYTEST_PLUGINS", environment("PYTEST_PLUGINS"), ',', plugins, err) ||
-        add_variable(&env, "CLOUDPLAN_CONTROLLER", run_id, ' ', "", err) || strings_add(&env, "_CLOUDPLAN_ENGINE=1", err))
+        add_variable(&env, "CLOUDPLAN_CONTROLLER", run_id, ' ', "", err) ||
+        strings_add(&env, "_CLOUDPLAN_ENGINE=1", err))
         goto out;
     for (size_t i = 0; more && more[i]; i++)
         if (strings_add(&env, more[i], err))

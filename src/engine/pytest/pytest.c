@@ -1,8 +1,8 @@
 /* pytest-xdist as an engine.
  *
- * pytest itself is asked what its arguments and ini files say (settings.h) as soon as the command line has been read, and answers some
- * tenths of a second later.  It is not asked for the words probe, plan and sync where nothing that it could find so much as
- * mentions one of our options. */
+ * pytest itself is asked what its arguments and ini files say (settings.h) as soon as the command line has
+ * been read, and answers some tenths of a second later.  It is not asked for the words probe, plan and sync
+ * where nothing that it could find so much as mentions one of our options. */
 #include "engine/pytest/pytest.h"
 
 #include "base/path.h"
@@ -30,22 +30,25 @@
 
 /* --- options --- */
 
-static const char *const dist_names[] = {"load", "loadscope", "loadfile", "loadgroup", "worksteal", "each", "no", NULL};
+static const char *const dist_names[] = {"load",      "loadscope", "loadfile", "loadgroup",
+                                         "worksteal", "each",      "no",       NULL};
 
 #define AT(m) .offset = offsetof(struct pytest_options, m)
 
 static const struct option_row pytest_rows[] = {
-    {"cloud-ship-pytest", 0, NULL, OPTION_ENGINE, "copy this machine's pytest along, for nodes that have none", option_set_flag,
-     AT(ship_pytest)},
-    {"cloud-ship-plugin", 0, "NAME", OPTION_ENGINE, "a pure-Python plugin to copy along with pytest; may be repeated",
-     option_add_string, AT(ship_plugins)},
-    {"tx", 0, "XSPEC", OPTION_ENGINE, "a further execnet environment beside the computed ones; may be repeated", option_add_string,
-     AT(tx), .adds_up = true},
+    {"cloud-ship-pytest", 0, NULL, OPTION_ENGINE,
+     "copy this machine's pytest along, for nodes that have none", option_set_flag, AT(ship_pytest)},
+    {"cloud-ship-plugin", 0, "NAME", OPTION_ENGINE,
+     "a pure-Python plugin to copy along with pytest; may be repeated", option_add_string, AT(ship_plugins)},
+    {"tx", 0, "XSPEC", OPTION_ENGINE,
+     "a further execnet environment beside the computed ones; may be repeated", option_add_string, AT(tx),
+     .adds_up = true},
     {"dist", 0, "MODE", OPTION_ENGINE,
-     "how pytest-xdist deals out the tests: load, loadscope, loadfile, loadgroup, worksteal, each, no (default: load)",
+     "how pytest-xdist deals out the tests: load, loadscope, loadfile, loadgroup, worksteal, each, no "
+     "(default: load)",
      option_set_word, AT(dist), .words = dist_names, .kind = "mode"},
-    {"numprocesses", 'n', "NUM", OPTION_ENGINE, "so many local processes beside the planned ones", option_set_u32, AT(numprocesses),
-     .fallback = "0", .max = NUMPROCESSES_MAX, .unit = ""},
+    {"numprocesses", 'n', "NUM", OPTION_ENGINE, "so many local processes beside the planned ones",
+     option_set_u32, AT(numprocesses), .fallback = "0", .max = NUMPROCESSES_MAX, .unit = ""},
 };
 
 /* --- what its configuration says --- */
@@ -59,8 +62,8 @@ struct engine_work {
     const char *python; /* once it is settled */
     const char *dist;   /* how tests will be dealt out; NULL: the engine's default */
     bool each;
-    char *failed;  /* path: where the plugin names tests that failed */
-    char **again;  /* arguments that run these alone; NULL: there are none */
+    char *failed; /* path: where the plugin names tests that failed */
+    char **again; /* arguments that run these alone; NULL: there are none */
 };
 
 static bool pytest_asks(const struct engine_params *params)
@@ -68,7 +71,8 @@ static bool pytest_asks(const struct engine_params *params)
     return params->runs || settings_mentioned(params->root);
 }
 
-static int pytest_begin(const struct engine_params *params, const char *rundir, struct engine_work **work, struct error *err)
+static int pytest_begin(const struct engine_params *params, const char *rundir, struct engine_work **work,
+                        struct error *err)
 {
     struct engine_work *w = *work = calloc(1, sizeof *w);
     if (!w)
@@ -94,9 +98,20 @@ static int pytest_begin(const struct engine_params *params, const char *rundir, 
 
 static bool pytest_may_stay_here(const struct engine_params *params)
 {
-    static const char *const words[] = {"--help",       "-h",           "--version",    "-V", "--markers", "--cache-show", "--fixtures",
-                                        "--funcargs",   "--fixtures-per-test", "--collect-only", "--co",  "--setup-only",
-                                        "--setup-plan", "--dist"};
+    static const char *const words[] = {"--help",
+                                        "-h",
+                                        "--version",
+                                        "-V",
+                                        "--markers",
+                                        "--cache-show",
+                                        "--fixtures",
+                                        "--funcargs",
+                                        "--fixtures-per-test",
+                                        "--collect-only",
+                                        "--co",
+                                        "--setup-only",
+                                        "--setup-plan",
+                                        "--dist"};
     const struct pytest_options *options = params->options;
     bool may = params->runs && options->dist && !strcmp(options->dist, "no");
     for (char *const *arg = params->args; params->runs && *arg; arg++)
@@ -142,22 +157,28 @@ static bool args_say_dist(char *const *args)
     return false;
 }
 
-static int check_together(const struct engine_work *work, const struct engine_demands *demands, struct error *err)
+static int check_together(const struct engine_work *work, const struct engine_demands *demands,
+                          struct error *err)
 {
     const struct pytest_options *o = work->options;
     if (work->dist && !strcmp(work->dist, "no") && o->numprocesses)
-        return error_set(err, STATUS_USAGE, "-n %u: --dist=no runs all tests in one process on this machine; leave out one of them",
-                         o->numprocesses);
+        return error_set(
+            err, STATUS_USAGE,
+            "-n %u: --dist=no runs all tests in one process on this machine; leave out one of them",
+            o->numprocesses);
     if (demands->watch && work->each)
-        return error_set(err, STATUS_USAGE, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them");
+        return error_set(
+            err, STATUS_USAGE,
+            "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them");
     if (o->ship_plugins[0] && !o->ship_pytest)
         return error_value(err, "cloud-ship-plugin", o->ship_plugins[0],
-                           "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest", o->ship_plugins[0]);
+                           "--cloud-ship-plugin=%s: goes along with pytest alone: add --cloud-ship-pytest",
+                           o->ship_plugins[0]);
     return 0;
 }
 
-static int pytest_settle(struct engine_work *work, const struct engine_demands *demands, struct engine_settled *settled,
-                         struct error *err)
+static int pytest_settle(struct engine_work *work, const struct engine_demands *demands,
+                         struct engine_settled *settled, struct error *err)
 {
     const struct settings *s = work->settings;
     const struct pytest_options *o = work->options;
@@ -165,7 +186,8 @@ static int pytest_settle(struct engine_work *work, const struct engine_demands *
     work->dist = s && s->dist && (!o->dist || args_say_dist(s->args)) ? s->dist : o->dist;
     work->each = work->dist && !strcmp(work->dist, "each");
     work->python = demands->python;
-    if (check_together(work, demands, err) || (work->params.runs && other_python && pytest_check(work->python, err)))
+    if (check_together(work, demands, err) ||
+        (work->params.runs && other_python && pytest_check(work->python, err)))
         return -1;
     *settled = (struct engine_settled){.each = work->each, .site = s ? settings_site(work->query) : NULL};
     if (work->params.runs && s) {
@@ -201,14 +223,18 @@ static void pytest_lacks(const struct facts *facts, const char *python, bool loc
     }
     const char *verb = several ? "are" : "is", *object = several ? "them" : "it";
     if (local)
-        snprintf(reason, size, "%s %s missing for %.*s here: install %s, or use a virtualenv in the project", list, verb, NAME_SHOWN,
-                 python, object);
+        snprintf(reason, size, "%s %s missing for %.*s here: install %s, or use a virtualenv in the project",
+                 list, verb, NAME_SHOWN, python, object);
     else
-        snprintf(reason, size, "%s %s missing for %.*s on the node: install %s there, use a virtualenv in the project, or %s", list,
-                 verb, NAME_SHOWN, python, object, shipped ? "--cloud-ship-pytest" : "--cloud-ship-pytest with --cloud-ship-plugin");
+        snprintf(
+            reason, size,
+            "%s %s missing for %.*s on the node: install %s there, use a virtualenv in the project, or %s",
+            list, verb, NAME_SHOWN, python, object,
+            shipped ? "--cloud-ship-pytest" : "--cloud-ship-pytest with --cloud-ship-plugin");
 }
 
-static int pytest_specify(struct engine_work *work, const struct engine_nodes *nodes, char ***words, struct error *err)
+static int pytest_specify(struct engine_work *work, const struct engine_nodes *nodes, char ***words,
+                          struct error *err)
 {
     const struct pytest_options *o = work->options;
     const struct xspec_params params = {
@@ -231,7 +257,8 @@ static int pytest_specify(struct engine_work *work, const struct engine_nodes *n
 
 /* --- tests --- */
 
-static int pytest_run_once(struct engine_work *work, const struct engine_start *start, int *status, struct error *err)
+static int pytest_run_once(struct engine_work *work, const struct engine_start *start, int *status,
+                           struct error *err)
 {
     struct pytest_start params = {
         .rundir = start->rundir,
@@ -252,7 +279,8 @@ static int pytest_failed(struct engine_work *work, size_t *count, bool *alone, s
 {
     strings_free(work->again);
     work->again = NULL;
-    if (rerun_count(work->failed, count, err) || rerun_args(work->failed, work->settings->options_only, &work->again, err))
+    if (rerun_count(work->failed, count, err) ||
+        rerun_args(work->failed, work->settings->options_only, &work->again, err))
         return -1;
     *alone = work->again != NULL;
     return 0;
@@ -281,8 +309,8 @@ const struct engine engine_pytest = {
     .options = pytest_rows,
     .option_count = sizeof pytest_rows / sizeof *pytest_rows,
     .options_size = sizeof(struct pytest_options),
-    /* Python, pytest's capture and reports; three pipes for each worker, and five more while it is being started, which happens to so
-     * many at once as pytest_cloudplan/gateways.py says. */
+    /* Python, pytest's capture and reports; three pipes for each worker, and five more while it is being
+     * started, which happens to so many at once as pytest_cloudplan/gateways.py says. */
     .descriptors = {.base = 16, .worker = 3, .start = 5, .starts = 32},
     .lacks = pytest_lacks,
     .asks = pytest_asks,

@@ -1,5 +1,5 @@
-/* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it is
- * read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
+/* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it
+ * is read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
  */
 #include "engine/pytest/settings.h"
 
@@ -36,15 +36,16 @@ struct settings_query {
     struct settings settings;
 };
 
-/* Whether a file holds one of the words, which pytest could not do without.  Without memory, or where a file is there and
- * cannot be read, it does: pytest is asked, and that fails with a reason. */
+/* Whether a file holds one of the words, which pytest could not do without.  Without memory, or where a file
+ * is there and cannot be read, it does: pytest is asked, and that fails with a reason. */
 static bool mentions(const char *dir, const char *name)
 {
     static const char *const words[] = {"cloud_", "--cloud-", "rsyncdir", "rsyncignore", "pytest_option_tx"};
     char *path = path_join(dir, name);
     int fd = path ? file_open(path) : -1;
     /* pytest passes over these, too: what is not there, not to be read by this user, or no file at all. */
-    bool passed = fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EISDIR || errno == EINVAL);
+    bool passed = fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == EISDIR ||
+                             errno == EINVAL);
     bool found = !path || (fd < 0 && !passed);
     free(path);
     if (fd < 0)
@@ -61,8 +62,8 @@ static bool mentions(const char *dir, const char *name)
 
 bool settings_mentioned(const char *dir)
 {
-    static const char *const names[] = {"pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml",
-                                        "tox.ini",    "setup.cfg",   "conftest.py"};
+    static const char *const names[] = {"pytest.ini",     ".pytest.ini", "pytest.toml", ".pytest.toml",
+                                        "pyproject.toml", "tox.ini",     "setup.cfg",   "conftest.py"};
     const char *addopts = getenv("PYTEST_ADDOPTS");
     if (addopts && strstr(addopts, "--cloud-"))
         return true;
@@ -117,15 +118,17 @@ static int start_pytest(struct settings_query *q, const struct settings_params *
         error_errno(err, "settings");
         goto out;
     }
-    const char *more[] = {file, site, params->ship ? "_CLOUDPLAN_SHIP_FORCE=1" : "_CLOUDPLAN_SHIP_FORCE=", plugins, tx, dist,
-                          NULL};
+    const char *more[] = {
+        file, site, params->ship ? "_CLOUDPLAN_SHIP_FORCE=1" : "_CLOUDPLAN_SHIP_FORCE=", plugins, tx,
+        dist, NULL};
     if (!(env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan", more, err)))
         goto out;
     argv[0] = params->python;
     argv[1] = "-m";
     argv[2] = "pytest";
     size_t n = 3;
-    if (count == 1) { /* pytest 9 loads no plugin where --version is the only word; the plugin takes these out again */
+    if (count ==
+        1) { /* pytest 9 loads no plugin where --version is the only word; the plugin takes these out again */
         argv[n++] = "-p";
         argv[n++] = "pytest_cloudplan";
     }
@@ -195,8 +198,8 @@ bool settings_answered(struct settings_query *q)
     return child_ended(&q->child) || clock_ms() >= q->deadline;
 }
 
-/* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins with "ERROR: " or holds
- * "Error: ", else the last that is not empty; NULL where all are. */
+/* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins
+ * with "ERROR: " or holds "Error: ", else the last that is not empty; NULL where all are. */
 static const char *reason(char *words)
 {
     const char *last = NULL, *best = NULL;
@@ -219,8 +222,8 @@ static const char *reason(char *words)
     return best ? best : last;
 }
 
-/* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of: Python says none of these of
- * anything else. */
+/* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of:
+ * Python says none of these of anything else. */
 static bool is_full_disk(const char *why)
 {
     return strstr(why, strerror(ENOSPC)) || strstr(why, strerror(EDQUOT)) || strstr(why, strerror(EFBIG)) ||
@@ -232,14 +235,17 @@ static void no_answer(struct settings_query *q, struct error *err)
 {
     int sig = child_end_signal(&q->child), status = child_exit_status(&q->child);
     if (sig) {
-        error_set(err, STATUS_SYSTEM, "pytest was ended by signal %d (%s) while it read its configuration%s", sig, strsignal(sig),
-                  sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");
+        error_set(err, STATUS_SYSTEM, "pytest was ended by signal %d (%s) while it read its configuration%s",
+                  sig, strsignal(sig), sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");
         return;
     }
     const char *why = reason(q->words);
     if (!why)
-        why = status ? "it said nothing" : "it ended with status 0 and said nothing: os._exit or sys.exit in a conftest.py or a plugin?";
-    if (status == STATUS_SYSTEM || is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
+        why = status ? "it said nothing"
+                     : "it ended with status 0 and said nothing: os._exit or sys.exit in a conftest.py or a "
+                       "plugin?";
+    if (status == STATUS_SYSTEM ||
+        is_full_disk(why)) /* the plugin's status, or that of whatever pytest does before */
         error_set(err, STATUS_SYSTEM, "pytest could not tell its configuration: %s%s", why,
                   strstr(why, strerror(EFBIG)) ? ERROR_FILE_LIMIT : "");
     else if (pytest_check(q->python, err) == 0) /* no pytest, or too old a one, is the usual cause */
@@ -250,7 +256,8 @@ const struct settings *settings_wait(struct settings_query *q, struct error *err
 {
     while (!settings_answered(q)) {
         if (child_signal()) {
-            error_set(err, STATUS_SIGNAL + child_signal(), "%s while pytest reads its configuration", strsignal(child_signal()));
+            error_set(err, STATUS_SIGNAL + child_signal(), "%s while pytest reads its configuration",
+                      strsignal(child_signal()));
             return NULL;
         }
         struct pollfd fds[2] = {{child_events_fd(), POLLIN, 0}, {q->child.out, POLLIN, 0}};
@@ -366,8 +373,7 @@ static int get_modules(struct settings *s, json_t *document, struct error *err)
     bool bad = !json_is_array(list);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        bad = bad || !name || !*name ||
-              name[strspn(name, TEXT_ALNUM "_.-")];
+        bad = bad || !name || !*name || name[strspn(name, TEXT_ALNUM "_.-")];
         if (!bad)
             fprintf(out, "%s%s", i ? " " : "", name);
     }
@@ -376,7 +382,8 @@ static int get_modules(struct settings *s, json_t *document, struct error *err)
         return error_errno(err, "modules");
     }
     /* Kept by the document, like all other strings. */
-    int result = bad ? malformed_answer("modules", err) : json_object_set_new(document, "modules_text", json_string(text));
+    int result = bad ? malformed_answer("modules", err)
+                     : json_object_set_new(document, "modules_text", json_string(text));
     free(text);
     s->modules = json_string_value(json_object_get(document, "modules_text"));
     return result || !s->modules ? error_set(err, STATUS_SYSTEM, "no memory for the modules' names") : 0;
@@ -394,16 +401,17 @@ int settings_parse(struct settings *s, void **document, const char *text, size_t
         const char *words = json_string_value(json_object_get(error, "text"));
         json_int_t status = json_integer_value(json_object_get(error, "status"));
         bool known = status == STATUS_USAGE || status == STATUS_DATA || status == STATUS_TOOL;
-        return words && *words && known ? error_set(err, (int)status, "%s", words) : malformed_answer("error", err);
+        return words && *words && known ? error_set(err, (int)status, "%s", words)
+                                        : malformed_answer("error", err);
     }
     if (json_integer_value(json_object_get(root, "version")) != 1)
         return malformed_answer("version", err);
     const json_t *versions = json_object_get(root, "versions");
     if (get_text(versions, "pytest", &s->pytest, err) || get_text(versions, "xdist", &s->xdist, err) ||
-        get_text(versions, "execnet", &s->execnet, err) || get_options(s, root, err) || get_texts(root, "args", &s->args, err) ||
-        get_texts(root, "options_only", &s->options_only, err) || get_texts(root, "notes", &s->notes, err) ||
-        get_texts(root, "ship", &s->shipped, err) || get_text(root, "dist", &s->dist, err) ||
-        get_text(root, "here", &s->here, err))
+        get_text(versions, "execnet", &s->execnet, err) || get_options(s, root, err) ||
+        get_texts(root, "args", &s->args, err) || get_texts(root, "options_only", &s->options_only, err) ||
+        get_texts(root, "notes", &s->notes, err) || get_texts(root, "ship", &s->shipped, err) ||
+        get_text(root, "dist", &s->dist, err) || get_text(root, "here", &s->here, err))
         return -1;
     return s->args ? get_modules(s, root, err) : malformed_answer("args", err);
 }

@@ -1,12 +1,13 @@
 /* pytest is run as `PYTHON -m pytest --dist=load --tx ... ARGS`.  What the user typed comes
  * last, so that it wins without being understood here.  Everything that takes knowledge of pytest's own
- * options is left to the plugin scripts/pytest_cloudplan/controller.py, which pytest loads by PYTEST_PLUGINS and not by
- * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
- * first word is the default that the plugin lets the project's addopts override.
+ * options is left to the plugin scripts/pytest_cloudplan/controller.py, which pytest loads by PYTEST_PLUGINS
+ * and not by -p: xdist repeats the command line on every worker, where the module does not exist.
+ * `--dist=load` as the first word is the default that the plugin lets the project's addopts override.
  *
- * Status 0 is believed only together with a record that the plugin writes when every test that was collected has been told of
- * (pytest_cloudplan/completion.py): os._exit(0) or exec in a conftest.py would else be a success without a test.  The
- * record is a file of the private directory, removed before each start, and holds a random word of that start.
+ * Status 0 is believed only together with a record that the plugin writes when every test that was collected
+ * has been told of (pytest_cloudplan/completion.py): os._exit(0) or exec in a conftest.py would else be a
+ * success without a test.  The record is a file of the private directory, removed before each start, and
+ * holds a random word of that start.
  *
  * SIGINT is passed on as it is, all else as SIGTERM, on which the plugin makes pytest report as on ^C: pytest
  * by itself dies of it silently, and where cloudplan is a background job of a shell, SIGINT is ignored by all
@@ -15,12 +16,12 @@
 #include "engine/pytest/start.h"
 
 #include "base/child.h"
-#include "plan/descriptors.h"
-#include "engine/pytest/env.h"
 #include "base/file.h"
 #include "base/path.h"
 #include "base/rundir.h"
 #include "base/strv.h"
+#include "engine/pytest/env.h"
+#include "plan/descriptors.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -119,7 +120,8 @@ static int record_expect(struct record *record, const char *rundir, struct error
     }
     if (unlink(record->path) && errno != ENOENT)
         return error_errno(err, record->path);
-    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full meanwhile. */
+    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full
+     * meanwhile. */
     char blank[RECORD_MAX];
     memset(blank, ' ', sizeof blank);
     return rundir_write(rundir, RECORD_NAME, blank, sizeof blank, err);
@@ -147,10 +149,13 @@ static int record_judge(const struct record *record, struct error *err)
     if (said && !strcmp(said, "complete"))
         return 0;
     if (said)
-        return error_set(err, STATUS_BUG,
-                         "pytest ended with status 0, but %s: does a conftest.py or a plugin replace the exit status?", said);
+        return error_set(
+            err, STATUS_BUG,
+            "pytest ended with status 0, but %s: does a conftest.py or a plugin replace the exit status?",
+            said);
     return error_set(err, STATUS_BUG,
-                     "pytest ended with status 0 before it had told of every test: something ended its process (os._exit, sys.exit "
+                     "pytest ended with status 0 before it had told of every test: something ended its "
+                     "process (os._exit, sys.exit "
                      "or exec in a conftest.py or a plugin?); pytest.exit() would end the run properly");
 }
 
@@ -181,7 +186,8 @@ int pytest_run(const struct pytest_start *params, int *status, struct error *err
     if (descriptors_given())
         snprintf(files, sizeof files, "_CLOUDPLAN_FILES=%llu", (unsigned long long)descriptors_given());
     const char *const more[] = {record.variable, files, failed, NULL};
-    env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan.controller", more, err);
+    env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan.controller",
+                             more, err);
     if (!env)
         goto out;
     argv = command_line(params, &dist);
@@ -197,7 +203,8 @@ int pytest_run(const struct pytest_start *params, int *status, struct error *err
     int sig = child_end_signal(&child);
     /* By whomever: nothing that it would have reported, or written, can be relied on. */
     result = sig && !child_signal()
-                 ? error_set(err, STATUS_SIGNAL + sig, "pytest was ended by signal %d (%s): its results are incomplete%s", sig,
+                 ? error_set(err, STATUS_SIGNAL + sig,
+                             "pytest was ended by signal %d (%s): its results are incomplete%s", sig,
                              strsignal(sig), sig == SIGXFSZ ? ERROR_FILE_LIMIT : "")
              : *status == 0 ? record_judge(&record, err)
                             : 0;

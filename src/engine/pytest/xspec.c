@@ -4,13 +4,13 @@
  * one is refused, whoever it comes from: the command line, the directory that cloudplan was
  * started in, or ssh_config.  In a "//"-separated list a value must not end in "/" either: it would
  * move the separator by one byte. */
-#include "base/strv.h"
 #include "engine/pytest/xspec.h"
 
 #include "base/shquote.h"
+#include "base/strv.h"
 #include "base/text.h"
-#include "ssh/ssh_target.h"
 #include "engine/pytest/xspec_id.h"
+#include "ssh/ssh_target.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -86,11 +86,13 @@ static int check_params(const struct xspec_params *params, struct error *err)
     return params->ssh_config ? check_value("the ssh_config", params->ssh_config, err) : 0;
 }
 
-/* One interpreter must not run what another one is to be tested with.  A path of this machine's is looked at only where this machine
- * is to work: a job's directory at a CI server has blanks in its name, and that is no matter to the nodes. */
+/* One interpreter must not run what another one is to be tested with.  A path of this machine's is looked at
+ * only where this machine is to work: a job's directory at a CI server has blanks in its name, and that is no
+ * matter to the nodes. */
 static int check_local(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
-    size_t needed = params->each ? strings_count((char *const *)params->pythons) : 1, given = strings_count((char *const *)params->local_pythons);
+    size_t needed = params->each ? strings_count((char *const *)params->pythons) : 1,
+           given = strings_count((char *const *)params->local_pythons);
     bool used = false;
     for (size_t i = 0; i < list->count; i++)
         used = used || (list->nodes[i].local && node_in_use(&list->nodes[i]));
@@ -104,7 +106,8 @@ static int check_local(const struct node_list *list, const struct xspec_params *
     return 0;
 }
 
-/* execnet takes the python of a popen apart as a shell would: shlex.split().  Owned by the caller; NULL without memory. */
+/* execnet takes the python of a popen apart as a shell would: shlex.split().  Owned by the caller; NULL
+ * without memory. */
 static char *local_word(const char *path, struct error *err)
 {
     char *text = NULL;
@@ -133,8 +136,8 @@ static char *xspec_head(const struct node *node, struct error *err)
     return text_format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
 }
 
-/* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own PATH: a login shell's may be
- * another one, or relative to where that shell stands. */
+/* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own
+ * PATH: a login shell's may be another one, or relative to where that shell stands. */
 static const char *python_found(const struct node *node, const char *python, size_t n)
 {
     struct error why = ERROR_INIT;
@@ -144,7 +147,8 @@ static const char *python_found(const struct node *node, const char *python, siz
 }
 
 /* What stands after the id. */
-static char *xspec_tail(const struct node *node, const struct xspec_params *params, size_t n, struct error *err)
+static char *xspec_tail(const struct node *node, const struct xspec_params *params, size_t n,
+                        struct error *err)
 {
     const char *const *pythons = node->local ? params->local_pythons : params->pythons;
     char *tail = NULL;
@@ -160,8 +164,9 @@ static char *xspec_tail(const struct node *node, const struct xspec_params *para
     char *chdir = node_place(node, params->chdir, params->chdir);
     char *python = node_place(node, params->chdir, found);
     if (chdir && python)
-        tail = text_format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python, params->ssh_config ? "//ssh_config=" : "",
-                      params->ssh_config ? params->ssh_config : "");
+        tail = text_format(err, "//node=%s//chdir=%s//python=%s%s%s", node->name, chdir, python,
+                           params->ssh_config ? "//ssh_config=" : "",
+                           params->ssh_config ? params->ssh_config : "");
     else
         error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
     free(chdir);
@@ -214,7 +219,8 @@ char **xspec_tx(const struct node_list *list, const struct xspec_params *params,
         result = error_set(err, STATUS_SYSTEM, "%s", strerror(ENOMEM));
     for (size_t i = 0; result == 0 && i < list->count; i++)
         if (node_in_use(&list->nodes[i]))
-            result = add_xspecs(&end, &id, &list->nodes[i], each ? each : list->nodes[i].processes, params, err);
+            result =
+                add_xspecs(&end, &id, &list->nodes[i], each ? each : list->nodes[i].processes, params, err);
     strings_free(ids);
     if (result == 0)
         return xspecs;

@@ -1,6 +1,7 @@
 /* Children: what cannot be started first, then how each ends.  What changes the process for good (a signal
  * that came, a closed stream) is tried in a process of its own. */
 #include "base/child.h"
+
 #include "alloc.h"
 
 #include <dirent.h>
@@ -676,7 +677,8 @@ static int file_limit(void)
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0 && fd >= 0);
     REQUIRE(write(fd, text, sizeof text) == 100 && write(fd, text, sizeof text) == -1 && errno == EFBIG);
     error_errno(&err, "it");
-    REQUIRE(!strcmp(err.text, "it: File too large; ulimit -f, the limit of a file's size, is too low: raise it"));
+    REQUIRE(
+        !strcmp(err.text, "it: File too large; ulimit -f, the limit of a file's size, is too low: raise it"));
     char script[200];
     snprintf(script, sizeof script, "exec dd if=/dev/zero of=%s bs=200 count=2", path);
     const char *argv[] = {"sh", "-c", script, NULL};
@@ -838,7 +840,9 @@ int main(void)
         cmocka_unit_test(test_allocations),
         cmocka_unit_test(test_tick),
         cmocka_unit_test(test_closed_streams),
-        cmocka_unit_test(test_signals), cmocka_unit_test(test_unseen_signals), cmocka_unit_test(test_file_limit),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_unseen_signals),
+        cmocka_unit_test(test_file_limit),
         cmocka_unit_test(test_inherited_dispositions),
         cmocka_unit_test(test_death_of_parent),
     };

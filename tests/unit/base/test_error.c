@@ -1,13 +1,13 @@
+#include "base/error.h"
+
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include "base/error.h"
-
-#include <errno.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static void clean(const char *before, const char *after)
 {

@@ -1,5 +1,6 @@
 /* What is no file, or not all of one, first. */
 #include "base/file.h"
+
 #include "alloc.h"
 #include "support.h"
 
@@ -26,7 +27,11 @@ static void test_what_is_none(void **state)
     const struct {
         const char *path;
         int error;
-    } cases[] = {{path_in(dir, "absent"), ENOENT}, {dir, EISDIR}, {fifo, EINVAL}, {"/dev/zero", EINVAL}, {path_in(fifo, "x"), ENOTDIR}};
+    } cases[] = {{path_in(dir, "absent"), ENOENT},
+                 {dir, EISDIR},
+                 {fifo, EINVAL},
+                 {"/dev/zero", EINVAL},
+                 {path_in(fifo, "x"), ENOTDIR}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(file_open(cases[i].path), -1);
         assert_int_equal(errno, cases[i].error);

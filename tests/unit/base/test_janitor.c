@@ -1,6 +1,7 @@
-#include "alloc.h"
 #include "base/janitor.h"
 #include "base/rundir.h"
+
+#include "alloc.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -114,7 +115,8 @@ static void test_stays(void **state)
     struct error err = ERROR_INIT;
     assert_int_equal(janitor_start(&janitor, dir, RUN, &err), 0);
     long long end = clock_ms() + DEADLINE_MS;
-    while (!(ignored(janitor.pid) >> (SIGTERM - 1) & ignored(janitor.pid) >> (SIGINT - 1) & 1) && clock_ms() < end)
+    while (!(ignored(janitor.pid) >> (SIGTERM - 1) & ignored(janitor.pid) >> (SIGINT - 1) & 1) &&
+           clock_ms() < end)
         usleep(10000);
     kill(janitor.pid, SIGTERM);
     kill(janitor.pid, SIGINT);
@@ -130,9 +132,13 @@ static void test_stays(void **state)
 static void test_ends_the_run_s(void **state)
 {
     (void)state;
-    static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL}, *const others[] = {"CLOUDPLAN_CONTROLLER=" RUN "0", NULL};
+    static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL}, *const others[] = {
+                                                                               "CLOUDPLAN_CONTROLLER=" RUN
+                                                                               "0",
+                                                                               NULL};
     static const char *const plain[] = {"sleep", "1000", NULL};
-    static const char *const stubborn[] = {"sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done", NULL};
+    static const char *const stubborn[] = {"sh", "-c", "trap '' TERM; echo; while :; do sleep 1000; done",
+                                           NULL};
     const struct child_spec specs[] = {
         {.argv = plain, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL},
         {.argv = stubborn, .env = mine, .in = CHILD_NULL, .out = CHILD_PIPE, .err = CHILD_NULL},
@@ -162,7 +168,8 @@ static void assert_done_in_spite_of(int signal)
 {
     static const char *const mine[] = {"CLOUDPLAN_CONTROLLER=" RUN, NULL};
     static const char *const argv[] = {"sleep", "1000", NULL};
-    const struct child_spec spec = {.argv = argv, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL};
+    const struct child_spec spec = {
+        .argv = argv, .env = mine, .in = CHILD_NULL, .out = CHILD_NULL, .err = CHILD_NULL};
     struct child child, janitor = CHILD_INIT;
     struct error err = ERROR_INIT;
     if (access("/proc/self/environ", R_OK))

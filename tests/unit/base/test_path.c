@@ -3,8 +3,8 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 
@@ -14,10 +14,10 @@ static void test_below(void **state)
     static const struct {
         const char *dir, *path, *rest;
     } table[] = {
-        {"/a", "/b", NULL},   {"/a", "/", NULL},      {"/a", "/ab", NULL},  {"/a/b", "/a", NULL}, {"/a", "", NULL},
-        {"/a", "a/b", NULL},  {"a", "/a", NULL},      {"/a", "/a", ""},     {"/a", "/a/b", "b"},  {"/a", "/a/b/c", "b/c"},
-        {"/", "/", ""},       {"/", "/a/b", "a/b"},   {"/", "a", NULL},     {"a", "a/b", "b"},    {"a", "ab", NULL},
-        {"/a b", "/a b/c", "c"},
+        {"/a", "/b", NULL},  {"/a", "/", NULL},       {"/a", "/ab", NULL}, {"/a/b", "/a", NULL},
+        {"/a", "", NULL},    {"/a", "a/b", NULL},     {"a", "/a", NULL},   {"/a", "/a", ""},
+        {"/a", "/a/b", "b"}, {"/a", "/a/b/c", "b/c"}, {"/", "/", ""},      {"/", "/a/b", "a/b"},
+        {"/", "a", NULL},    {"a", "a/b", "b"},       {"a", "ab", NULL},   {"/a b", "/a b/c", "c"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const char *rest = path_below(table[i].dir, table[i].path);

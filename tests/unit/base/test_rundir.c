@@ -1,7 +1,8 @@
-#include "alloc.h"
-#include "base/private_dir.h"
 #include "base/path.h"
+#include "base/private_dir.h"
 #include "base/rundir.h"
+
+#include "alloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,8 +96,8 @@ static void test_bases_that_do_not_fit(void **state)
     assert_int_equal(close(open(file, O_CREAT | O_WRONLY, 0600)), 0);
     assert_int_equal(mkdir(percent, 0700), 0);
     assert_int_equal(mkdir(blank, 0700), 0);
-    const char *bad[] = {"",   ".",     "tmp",   "/",
-                         file, missing, percent, blank, "/tmp/a-directory-whose-path-is-too-long"};
+    const char *bad[] = {
+        "", ".", "tmp", "/", file, missing, percent, blank, "/tmp/a-directory-whose-path-is-too-long"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         set(bad[i], NULL);
         assert_made_in("/tmp");
@@ -124,7 +125,8 @@ static char *directory(const char *name, mode_t mode)
 static void test_others_may_rename(void **state)
 {
     (void)state;
-    char *open_to_all = directory("o", 0777), *below = directory("o/b", 0700), *sticky = directory("s", 01777);
+    char *open_to_all = directory("o", 0777), *below = directory("o/b", 0700),
+         *sticky = directory("s", 01777);
     char *private = directory("s/p", 0700), *link = path_join(base, "s/l"), *to = path_join(base, "t");
     const char *const bad[] = {open_to_all, below, link};
     assert_int_equal(symlink(below, link), 0);
@@ -182,7 +184,10 @@ static void test_faults(void **state)
         const char *name;
         mode_t mode;
         const char *fault;
-    } cases[] = {{"m1", 0777, " is writable by everybody"}, {"m2", 0755, NULL}, {"m3", 01777, NULL}, {"m4", 0700, NULL}};
+    } cases[] = {{"m1", 0777, " is writable by everybody"},
+                 {"m2", 0755, NULL},
+                 {"m3", 01777, NULL},
+                 {"m4", 0700, NULL}};
     char fault[PRIVATE_DIR_FAULT_MAX];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *path = directory(cases[i].name, cases[i].mode);
@@ -197,9 +202,9 @@ static void test_faults(void **state)
     char *link = path_join(base, "link"), *file = path_join(base, "plain");
     assert_int_equal(symlink("/tmp", link), 0);
     assert_int_equal(rundir_write(base, "plain", "", 0, NULL), 0);
-    const char *const not[] = {link, file, "/nonexistent/x", "tmp", ""};
-    for (size_t i = 0; i < sizeof not / sizeof *not; i++)
-        assert_int_equal(private_dir_open(not[i], fault), -1);
+    const char *const not [] = {link, file, "/nonexistent/x", "tmp", ""};
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++)
+        assert_int_equal(private_dir_open(not [i], fault), -1);
     free(link);
     free(file);
 }
@@ -384,7 +389,8 @@ static void test_tail(void **state)
     static const struct {
         size_t max;
         const char *text;
-    } cases[] = {{0, ""}, {1, "9"}, {9, "123456789"}, {10, "0123456789"}, {11, "0123456789"}, {100000, "0123456789"}};
+    } cases[] = {
+        {0, ""}, {1, "9"}, {9, "123456789"}, {10, "0123456789"}, {11, "0123456789"}, {100000, "0123456789"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *text = rundir_tail(path, cases[i].max, &len);
         assert_string_equal(text, cases[i].text);
@@ -417,13 +423,20 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bases_that_do_not_fit), cmocka_unit_test(test_first_that_fits),
-        cmocka_unit_test(test_others_may_rename),     cmocka_unit_test(test_others_own),
-        cmocka_unit_test(test_faults),                cmocka_unit_test(test_user_namespaces),
-        cmocka_unit_test(test_sockets_fit),           cmocka_unit_test(test_write),
-        cmocka_unit_test(test_remove_nothing),        cmocka_unit_test(test_remove_never_follows_links),
-        cmocka_unit_test(test_remove_is_bounded),     cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_no_memory),             cmocka_unit_test(test_homes),
+        cmocka_unit_test(test_bases_that_do_not_fit),
+        cmocka_unit_test(test_first_that_fits),
+        cmocka_unit_test(test_others_may_rename),
+        cmocka_unit_test(test_others_own),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_user_namespaces),
+        cmocka_unit_test(test_sockets_fit),
+        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_remove_nothing),
+        cmocka_unit_test(test_remove_never_follows_links),
+        cmocka_unit_test(test_remove_is_bounded),
+        cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_homes),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

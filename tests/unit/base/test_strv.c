@@ -1,6 +1,7 @@
 /* Lists of strings, with and without memory. */
-#include "alloc.h"
 #include "base/strv.h"
+
+#include "alloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* Numbers that are none first. */
 #include "base/text.h"
+
 #include "alloc.h"
 
 #include <setjmp.h>
@@ -79,7 +80,12 @@ static void test_sizes(void **state)
     static const struct {
         uint64_t bytes;
         const char *text;
-    } cases[] = {{0, "0 B"}, {1023, "1023 B"}, {1024, "1.0 KiB"}, {100 * 1024, "100 KiB"}, {1536 * 1024, "1.5 MiB"}, {UINT64_MAX, "16.0 EiB"}};
+    } cases[] = {{0, "0 B"},
+                 {1023, "1023 B"},
+                 {1024, "1.0 KiB"},
+                 {100 * 1024, "100 KiB"},
+                 {1536 * 1024, "1.5 MiB"},
+                 {UINT64_MAX, "16.0 EiB"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[TEXT_SIZE];
         text_size(cases[i].bytes, text);
@@ -103,8 +109,11 @@ static void test_format_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_digits_within_a_text),  cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_sizes),   cmocka_unit_test(test_format_without_memory),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_digits_within_a_text),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_format_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

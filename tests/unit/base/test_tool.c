@@ -1,6 +1,7 @@
 /* Programs that are there, and are not what they should be. */
 #include "base/child.h"
 #include "base/tool.h"
+
 #include "alloc.h"
 
 #include <fcntl.h>
@@ -139,10 +140,8 @@ static int clean_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_any_version),
-        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_versions),    cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_any_version), cmocka_unit_test(test_killed),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);

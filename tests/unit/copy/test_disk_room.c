@@ -1,6 +1,7 @@
 /* Whether a copy fits on a node's disk, with the real rsync. */
 #include "base/child.h"
 #include "copy/disk_room.h"
+
 #include "alloc.h"
 
 #include <fcntl.h>
@@ -59,7 +60,8 @@ static void test_limit(void **state)
     static const struct {
         uint64_t free_bytes;
         bool fits;
-    } table[] = {{0, false}, {1, false}, {7999, false}, {8000, true}, {UINT64_MAX - 1, true}, {UINT64_MAX, true}};
+    } table[] = {{0, false},        {1, false}, {7999, false}, {8000, true}, {UINT64_MAX - 1, true},
+                 {UINT64_MAX, true}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct error err = ERROR_INIT;
         struct node node = node_with(TARGET_ABSENT, table[i].free_bytes);
@@ -69,7 +71,8 @@ static void test_limit(void **state)
         assert_int_equal(node.state, table[i].fits ? NODE_READY : NODE_FAILED);
         assert_int_equal(err.status, table[i].fits ? 0 : STATUS_SYNC);
         if (table[i].free_bytes == 7999) {
-            assert_string_equal(node.reason, "No space left on device for the copy: it takes 8 KiB, and 7 KiB are free where copy will be");
+            assert_string_equal(node.reason, "No space left on device for the copy: it takes 8 KiB, and 7 "
+                                             "KiB are free where copy will be");
             assert_non_null(strstr(err.text, "the sync failed on every node; n: No space left"));
         }
     }
@@ -95,8 +98,9 @@ static void test_not_in_question(void **state)
     struct error err = ERROR_INIT;
     struct sync_params params = params_for(NULL);
     params.root = "/nonexistent"; /* nothing is counted */
-    struct node nodes[] = {node_with(TARGET_OURS, 1), node_with(TARGET_FOREIGN, 1), node_with(TARGET_ABSENT, UINT64_MAX),
-                           node_with(TARGET_ABSENT, 1), node_with(TARGET_ABSENT, 1), node_with(TARGET_ABSENT, 1)};
+    struct node nodes[] = {
+        node_with(TARGET_OURS, 1),   node_with(TARGET_FOREIGN, 1), node_with(TARGET_ABSENT, UINT64_MAX),
+        node_with(TARGET_ABSENT, 1), node_with(TARGET_ABSENT, 1),  node_with(TARGET_ABSENT, 1)};
     nodes[3].local = true;
     nodes[4].state = NODE_OFFLINE;
     nodes[5].has_facts = false;
@@ -112,7 +116,8 @@ static void test_some_nodes(void **state)
     (void)state;
     struct error err = ERROR_INIT;
     struct sync_params params = params_for(NULL);
-    struct node nodes[] = {node_with(TARGET_ABSENT, 1), node_with(TARGET_OURS, 1), node_with(TARGET_ABSENT, 9000)};
+    struct node nodes[] = {node_with(TARGET_ABSENT, 1), node_with(TARGET_OURS, 1),
+                           node_with(TARGET_ABSENT, 9000)};
     struct node_list list = {.nodes = nodes, .count = 3};
     assert_int_equal(disk_room_check(&list, &params, &err), 0);
     assert_int_equal(nodes[0].state, NODE_FAILED);
@@ -196,8 +201,9 @@ static int clean_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limit),         cmocka_unit_test(test_filters_count), cmocka_unit_test(test_not_in_question),
-        cmocka_unit_test(test_some_nodes),    cmocka_unit_test(test_no_size),       cmocka_unit_test(test_bad_directory),
+        cmocka_unit_test(test_limit),           cmocka_unit_test(test_filters_count),
+        cmocka_unit_test(test_not_in_question), cmocka_unit_test(test_some_nodes),
+        cmocka_unit_test(test_no_size),         cmocka_unit_test(test_bad_directory),
         cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, prepare, clean_up);

@@ -1,6 +1,7 @@
-#include "alloc.h"
-#include "copy/project.h"
 #include "base/rundir.h"
+#include "copy/project.h"
+
+#include "alloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -143,7 +144,8 @@ static void test_bad_roots(void **state)
     struct stat st;
     setpwent();
     while ((other = getpwent()))
-        if (other->pw_uid != geteuid() && strcmp(other->pw_dir, "/") && stat(other->pw_dir, &st) == 0 && st.st_uid == other->pw_uid) {
+        if (other->pw_uid != geteuid() && strcmp(other->pw_dir, "/") && stat(other->pw_dir, &st) == 0 &&
+            st.st_uid == other->pw_uid) {
             assert_true(project_is_home(at("%s/.", other->pw_dir)));
             break;
         }
@@ -521,7 +523,8 @@ static void test_eggs(void **state)
         {"nowhere", "--cloud-develop-egg=nowhere: No such file or directory"},
         {"..", "--cloud-develop-egg=..: lies outside the project "},
         {"link", "--cloud-develop-egg=link: lies outside the project "},
-        {"egg", "--cloud-develop-egg=egg: no package, there is neither a setup.py nor a pyproject.toml in it"},
+        {"egg",
+         "--cloud-develop-egg=egg: no package, there is neither a setup.py nor a pyproject.toml in it"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err = (struct error)ERROR_INIT;
@@ -582,7 +585,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_bad_roots), TEST(test_home_that_is_a_workspace),
+        TEST(test_bad_roots),
+        TEST(test_home_that_is_a_workspace),
         TEST(test_chdir),
         TEST(test_long_chdir),
         TEST(test_default_chdir),

@@ -3,6 +3,7 @@
 #include "base/child.h"
 #include "copy/rsync_cmd.h"
 #include "copy/syncout.h"
+
 #include "alloc.h"
 
 #include <errno.h>
@@ -118,8 +119,8 @@ static char *command(const struct sync_params *params, enum rsync_mode mode, con
     struct rsync_rules *rules = rsync_rules_make(params, &err);
     if (!rules)
         fail_msg("%s", err.text);
-    char *text =
-        rsync_command(rules, params, mode, node, in_base("ssh_config"), in_base("it's out"), in_base("it's err"));
+    char *text = rsync_command(rules, params, mode, node, in_base("ssh_config"), in_base("it's out"),
+                               in_base("it's err"));
     rsync_rules_destroy(rules);
     assert_non_null(text);
     return text;
@@ -222,8 +223,10 @@ static void test_refused(void **state)
     const struct passwd *user = getpwuid(geteuid());
     assert_non_null(user);
     snprintf(text, sizeof text, "%s: would be copied as a whole; name a directory in it", user->pw_dir);
-    assert_refused(
-        &(struct sync_params){.root = params.root, .chdir = CHDIR, .dirs = (const char *[]){user->pw_dir, NULL}}, text);
+    assert_refused(&(struct sync_params){.root = params.root,
+                                         .chdir = CHDIR,
+                                         .dirs = (const char *[]){user->pw_dir, NULL}},
+                   text);
     snprintf(text, sizeof text, "%s would be copied to tests, which the project itself has: rename one",
              in_base("else/tests"));
     assert_refused(&(struct sync_params){.root = params.root,
@@ -305,19 +308,35 @@ static void test_read_only(void **state)
 static void test_left_out(void **state)
 {
     (void)state;
-    make_all("root",
-             (const char *[]){".git/config",   ".hg/x",         ".svn/x",          ".bzr/x",
-                              "CVS/x",         "_darcs/x",      "a/__pycache__/x", "a/.pytest_cache/x",
-                              ".mypy_cache/x", ".ruff_cache/x", ".tox/x",          ".nox/x",
-                              "a/m.pyc",       "m.pyo",         "a/m.py",          ".gitignore",
-                              "CVSROOT",       ".cloudplan",    "a/.cloudplan",    ".cloudplan-develop/x", NULL});
+    make_all("root", (const char *[]){".git/config",
+                                      ".hg/x",
+                                      ".svn/x",
+                                      ".bzr/x",
+                                      "CVS/x",
+                                      "_darcs/x",
+                                      "a/__pycache__/x",
+                                      "a/.pytest_cache/x",
+                                      ".mypy_cache/x",
+                                      ".ruff_cache/x",
+                                      ".tox/x",
+                                      ".nox/x",
+                                      "a/m.pyc",
+                                      "m.pyo",
+                                      "a/m.py",
+                                      ".gitignore",
+                                      "CVSROOT",
+                                      ".cloudplan",
+                                      "a/.cloudplan",
+                                      ".cloudplan-develop/x",
+                                      NULL});
     /* The node's own caches are spared, but not those of a directory that is gone. */
     make_all("home/" CHDIR, (const char *[]){"a/__pycache__/theirs", ".pytest_cache/theirs", ".git/theirs",
                                              "a/t.pyc", "gone/__pycache__/theirs", "gone/t.pyc",
                                              ".cloudplan-develop/files/theirs", NULL});
     struct sync_params params = params_for(in_base("root"));
     copy(&params);
-    assert_tree(".cloudplan\n.cloudplan-develop/\n.cloudplan-develop/files/\n.cloudplan-develop/files/theirs\n.git/\n.git/theirs\n.gitignore\n.pytest_cache/\n.pytest_cache/"
+    assert_tree(".cloudplan\n.cloudplan-develop/\n.cloudplan-develop/files/\n.cloudplan-develop/files/"
+                "theirs\n.git/\n.git/theirs\n.gitignore\n.pytest_cache/\n.pytest_cache/"
                 "theirs\nCVSROOT\na/\na/.cloudplan\n"
                 "a/__pycache__/\na/__pycache__/theirs\na/m.py\na/t.pyc\n");
 }
@@ -518,9 +537,11 @@ static void test_destination(void **state)
     } table[] = {
         {NULL, "n", 0, 0, NULL, "ssh_config' -- ", " 'n:copy/' </dev/null >'"},
         {"ci", "n", 0, 5000, " --bwlimit=5000 ", "ssh_config -l ci' -- ", " 'n:copy/' </dev/null >'"},
-        {"CORP\\m$@corp", "n", 22, 1, " --bwlimit=1 ", "ssh_config -p 22 -l CORP\\m$@corp' -- ", " 'n:copy/' </dev/null >'"},
+        {"CORP\\m$@corp", "n", 22, 1, " --bwlimit=1 ", "ssh_config -p 22 -l CORP\\m$@corp' -- ",
+         " 'n:copy/' </dev/null >'"},
         {NULL, "::1", 0, 0, NULL, "ssh_config' -- ", " '[::1]:copy/' </dev/null >'"},
-        {"ci", "fe80::1", 65535, 0, NULL, "ssh_config -p 65535 -l ci' -- ", " '[fe80::1]:copy/' </dev/null >'"},
+        {"ci", "fe80::1", 65535, 0, NULL, "ssh_config -p 65535 -l ci' -- ",
+         " '[fe80::1]:copy/' </dev/null >'"},
     };
     for (size_t i = 0; i < COUNT(table); i++) {
         struct node node = {.name = (char *)"n",

@@ -1,11 +1,13 @@
-/* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in files. */
-#include "support.h"
-#include "copy/adopt.h"
+/* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in
+ * files. */
 #include "base/child.h"
-#include "link/master.h"
 #include "base/rundir.h"
+#include "copy/adopt.h"
 #include "copy/sync.h"
+#include "link/master.h"
+
 #include "alloc.h"
+#include "support.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,7 +42,8 @@ static int make_base(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    if (!mkdtemp(base) || child_init(&err) || mkdir(path_in(base, "bin"), 0700) || mkdir(path_in(base, "run"), 0700) || mkdir(path_in(base, "root"), 0700))
+    if (!mkdtemp(base) || child_init(&err) || mkdir(path_in(base, "bin"), 0700) ||
+        mkdir(path_in(base, "run"), 0700) || mkdir(path_in(base, "root"), 0700))
         return -1;
     snprintf(rundir, sizeof rundir, "%s/run", base);
     snprintf(root, sizeof root, "%s/root", base);
@@ -73,8 +76,11 @@ static void take_progress(void *arg, const struct sync_progress *progress)
 static void world_open(struct world *w)
 {
     struct error err = ERROR_INIT;
-    *w = (struct world){.params = {.rundir = rundir, .root = root, .chdir = "copy", .progress = take_progress, .progress_arg = w}};
-    const struct master_params masters = {.rundir = rundir, .chdir = "copy", .run_id = "r", .timeout_ms = 1000, .root = root};
+    *w = (struct world){
+        .params = {
+            .rundir = rundir, .root = root, .chdir = "copy", .progress = take_progress, .progress_arg = w}};
+    const struct master_params masters = {
+        .rundir = rundir, .chdir = "copy", .run_id = "r", .timeout_ms = 1000, .root = root};
     w->masters = masters_open(&w->list, &masters, &err);
     assert_non_null(w->masters);
     assert_int_equal(node_list_add_words(&w->list, "a b", &err), 0);
@@ -148,7 +154,8 @@ static void test_failed_everywhere(void **state)
     put_file(path_in(base, "status"), "255\n", 0600);
     assert_int_equal(sync_run(&w.list, w.masters, &w.params, &err), -1);
     assert_int_equal(err.status, STATUS_SYNC);
-    assert_string_equal(err.text, "the sync failed on every node; a: sync failed, rsync status 255: it said nothing");
+    assert_string_equal(err.text,
+                        "the sync failed on every node; a: sync failed, rsync status 255: it said nothing");
     assert_int_equal(runs(), 6); /* in three rounds */
     assert_int_equal(w.progress.nodes_failed, 2);
     world_close(&w);
@@ -209,7 +216,8 @@ static void test_no_memory(void **state)
     }
 }
 
-/* --cloud-adopt: of two nodes one has a directory without the mark.  Whatever comes of it, the other one is as it was. */
+/* --cloud-adopt: of two nodes one has a directory without the mark.  Whatever comes of it, the other one is
+ * as it was. */
 static void test_adopt(void **state)
 {
     (void)state;
@@ -220,7 +228,8 @@ static void test_adopt(void **state)
         {"", "", NODE_READY},
         {"deleting d/__pycache__/a.pyc\ndeleting d/__pycache__/\ndeleting d/\n", "", NODE_READY},
         {"deleting thesis.txt\n",
-         "copy was not made by cloudplan, and --cloud-adopt would delete 1 of what is in it: thesis.txt; move that away, or choose another "
+         "copy was not made by cloudplan, and --cloud-adopt would delete 1 of what is in it: thesis.txt; "
+         "move that away, or choose another "
          "--cloud-chdir",
          NODE_UNFIT},
     };
@@ -256,8 +265,10 @@ static void test_adopt_unknown(void **state)
     assert_int_equal(adopt_judge(&w.list, "config", &w.params, &err), 0);
     put_file(path_in(base, "bin/rsync"), rsync, 0700);
     assert_int_equal(w.list.nodes[0].state, NODE_FAILED);
-    assert_string_equal(w.list.nodes[0].reason, "--cloud-adopt: what the sync would delete there is not known, rsync status 23: rsync: opendir "
-                                                "\"/srv/copy/x\" failed: Permission denied (13)");
+    assert_string_equal(
+        w.list.nodes[0].reason,
+        "--cloud-adopt: what the sync would delete there is not known, rsync status 23: rsync: opendir "
+        "\"/srv/copy/x\" failed: Permission denied (13)");
     world_close(&w);
 }
 
@@ -292,8 +303,12 @@ int main(void)
         cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_adopt_unknown),
         cmocka_unit_test(test_adopt_without_memory),
-        cmocka_unit_test(test_copied),   cmocka_unit_test(test_tried_again),    cmocka_unit_test(test_failed_everywhere),
-        cmocka_unit_test(test_verified), cmocka_unit_test(test_parallel_fails), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_copied),
+        cmocka_unit_test(test_tried_again),
+        cmocka_unit_test(test_failed_everywhere),
+        cmocka_unit_test(test_verified),
+        cmocka_unit_test(test_parallel_fails),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

@@ -26,10 +26,21 @@ static void test_total_size(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "\n", "Total file size: ", "Total file size:  12 bytes", "Total file size: 12", "Total file size: 1,234 bytes",
-        "Total file size: 1.23K bytes", "Total file size: -1 bytes", "Total file size: 12 bytes \n", " Total file size: 12 bytes",
-        "x Total file size: 12 bytes\n", "Total file size: 18446744073709551616 bytes\n", "Total transferred file size: 12 bytes\n",
-        "Total file size: 12 byte\n", "Total file size: x\nTotal file size: y\n",
+        "",
+        "\n",
+        "Total file size: ",
+        "Total file size:  12 bytes",
+        "Total file size: 12",
+        "Total file size: 1,234 bytes",
+        "Total file size: 1.23K bytes",
+        "Total file size: -1 bytes",
+        "Total file size: 12 bytes \n",
+        " Total file size: 12 bytes",
+        "x Total file size: 12 bytes\n",
+        "Total file size: 18446744073709551616 bytes\n",
+        "Total transferred file size: 12 bytes\n",
+        "Total file size: 12 byte\n",
+        "Total file size: x\nTotal file size: y\n",
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         uint64_t bytes = 7;
@@ -45,7 +56,8 @@ static void test_total_size(void **state)
     } good[] = {
         {"Total file size: 0 bytes", 0},
         {"Total file size: x\nTotal file size: 5 bytes\n", 5},
-        {"\nNumber of files: 3\nTotal file size: 18446744073709551615 bytes\nTotal bytes sent: 9\n", UINT64_MAX},
+        {"\nNumber of files: 3\nTotal file size: 18446744073709551615 bytes\nTotal bytes sent: 9\n",
+         UINT64_MAX},
     };
     for (size_t i = 0; i < COUNT(good); i++) {
         uint64_t bytes = 7;
@@ -262,15 +274,18 @@ static void test_deletions(void **state)
         {"deleting d/x\ndeleting d/e/m.pyc\ndeleting d/e/\ndeleting d/\n", 1, "d/x"},
         {"deleting m.pyc\ndeleting d/\n", 1, "d/"}, /* nothing was in it */
         {"deleting d.pyc\ndeleting d/\n", 1, "d/"},
-        {"deleting .pytest_cache/v/x\ndeleting .mypy_cache/3\ndeleting .ruff_cache/0\ndeleting a.egg-info/PKG-INFO\ndeleting "
+        {"deleting .pytest_cache/v/x\ndeleting .mypy_cache/3\ndeleting .ruff_cache/0\ndeleting "
+         "a.egg-info/PKG-INFO\ndeleting "
          "a.egg-info/\ndeleting v/a.egg-link\ndeleting b.pyo\n",
          0, ""},
-        {"deleting .git/config\ndeleting .pyc\ndeleting egg-info\ndeleting __pycache__x\ndeleting .coverage\n", 5,
-         ".git/config, .pyc, egg-info, __pycache__x, .coverage"},
+        {"deleting .git/config\ndeleting .pyc\ndeleting egg-info\ndeleting __pycache__x\ndeleting "
+         ".coverage\n",
+         5, ".git/config, .pyc, egg-info, __pycache__x, .coverage"},
         {"deleting \x1b[31m\xff\n", 1, "?[31m?"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        char list[RSYNC_DELETIONS_MAX], *copy = strdup(table[i].text); /* its end is watched by the sanitizer */
+        char list[RSYNC_DELETIONS_MAX],
+            *copy = strdup(table[i].text); /* its end is watched by the sanitizer */
         assert_int_equal(rsync_deletions(copy, strlen(table[i].text), list), table[i].count);
         assert_string_equal(list, table[i].list);
         free(copy);
@@ -301,12 +316,9 @@ static void test_verdict(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_total_size),
-        cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_joblog),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_deletions),
+        cmocka_unit_test(test_total_size),  cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_joblog),      cmocka_unit_test(test_words),
+        cmocka_unit_test(test_differences), cmocka_unit_test(test_deletions),
         cmocka_unit_test(test_verdict),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
-/* Leases against guards that answer as a file says: HOST/answers has one line for each time that the lease is asked for;
- * what was asked is in HOST/asked.  "ssh" is a script here, and takes as much of the guard's own script as it has to. */
-#include "support.h"
+/* Leases against guards that answer as a file says: HOST/answers has one line for each time that the lease is
+ * asked for; what was asked is in HOST/asked.  "ssh" is a script here, and takes as much of the guard's own
+ * script as it has to. */
 #include "base/child.h"
-#include "link/lease.h"
 #include "base/rundir.h"
+#include "link/lease.h"
+
 #include "alloc.h"
+#include "support.h"
 
 #include <limits.h>
 #include <setjmp.h>
@@ -23,20 +25,21 @@
 
 static char base[] = "/tmp/lease.XXXXXX";
 
-static const char ssh[] = "#!/bin/sh\n"
-                          "while [ $# -gt 2 ]; do shift; done\n"
-                          "cd \"${0%/*}/../$1\" || exit 255\n"
-                          "echo \"$2\" >>commands\n"
-                          "while read -r line; do case $line in guard_main*) break ;; esac; done\n"
-                          "printf '\\ncloudplan-guard abc ok 1 /srv/copy\\n'\n"
-                          "while read -r line; do\n"
-                          "    case $line in lease\\ *) ;; *) continue ;; esac\n"
-                          "    echo \"$line\" >>asked\n"
-                          "    n=$(wc -l <asked)\n"
-                          "    answer=$(sed -n \"${n}p\" answers)\n"
-                          "    [ \"$answer\" != dies ] || { echo 'Connection reset by peer' >&2; exit 255; }\n"
-                          "    printf '\\ncloudplan-guard abc lease %s\\n' \"$answer\"\n"
-                          "done\n";
+static const char ssh[] =
+    "#!/bin/sh\n"
+    "while [ $# -gt 2 ]; do shift; done\n"
+    "cd \"${0%/*}/../$1\" || exit 255\n"
+    "echo \"$2\" >>commands\n"
+    "while read -r line; do case $line in guard_main*) break ;; esac; done\n"
+    "printf '\\ncloudplan-guard abc ok 1 /srv/copy\\n'\n"
+    "while read -r line; do\n"
+    "    case $line in lease\\ *) ;; *) continue ;; esac\n"
+    "    echo \"$line\" >>asked\n"
+    "    n=$(wc -l <asked)\n"
+    "    answer=$(sed -n \"${n}p\" answers)\n"
+    "    [ \"$answer\" != dies ] || { echo 'Connection reset by peer' >&2; exit 255; }\n"
+    "    printf '\\ncloudplan-guard abc lease %s\\n' \"$answer\"\n"
+    "done\n";
 
 static void put(const char *dir, const char *name, const char *text, mode_t mode)
 {
@@ -134,7 +137,8 @@ static struct lease_outcome take(struct world *w)
     return outcome;
 }
 
-static void assert_node(const struct world *w, size_t i, enum node_state state, uint32_t processes, const char *reason)
+static void assert_node(const struct world *w, size_t i, enum node_state state, uint32_t processes,
+                        const char *reason)
 {
     assert_string_equal(w->list.nodes[i].reason, reason);
     assert_int_equal(w->list.nodes[i].state, state);
@@ -176,7 +180,8 @@ static void test_planned_again(void **state)
 static void test_refused_each_time(void **state)
 {
     (void)state;
-    struct world *w = world_open((const char *[]){"taken 5 0 ci@x\ntaken 6 0 ci@x\ntaken 7 0 ci@x\nok\n", NULL});
+    struct world *w =
+        world_open((const char *[]){"taken 5 0 ci@x\ntaken 6 0 ci@x\ntaken 7 0 ci@x\nok\n", NULL});
     take(w);
     assert_node(w, 0, NODE_UNFIT, 0,
                 "its room is being leased by others, by ci@x for one: it was gone 3 times when asked for");
@@ -188,7 +193,8 @@ static void test_refused_each_time(void **state)
 static void test_not_possible(void **state)
 {
     (void)state;
-    struct world *w = world_open((const char *[]){"none flock(1) is\033[1m missing there\n", "ok\n", "none other\n", NULL});
+    struct world *w =
+        world_open((const char *[]){"none flock(1) is\033[1m missing there\n", "ok\n", "none other\n", NULL});
     struct lease_outcome outcome = take(w);
     assert_int_equal(outcome.without, 2);
     /* Answers come in any order, are looked at in the list's where they are there. */
@@ -202,8 +208,8 @@ static void test_not_possible(void **state)
 static void test_nonsense(void **state)
 {
     (void)state;
-    struct world *w = world_open((const char *[]){"taken\n", "taken 99999999999999999999 0 x\n", "okay\n", "taken 1 1 a\033b\n",
-                                                  "dies\n", "ok\n", NULL});
+    struct world *w = world_open((const char *[]){"taken\n", "taken 99999999999999999999 0 x\n", "okay\n",
+                                                  "taken 1 1 a\033b\n", "dies\n", "ok\n", NULL});
     take(w);
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(w->list.nodes[i].state, NODE_FAILED);
@@ -236,8 +242,9 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_granted),      cmocka_unit_test(test_planned_again), cmocka_unit_test(test_refused_each_time),
-        cmocka_unit_test(test_not_possible), cmocka_unit_test(test_nonsense),      cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_granted),           cmocka_unit_test(test_planned_again),
+        cmocka_unit_test(test_refused_each_time), cmocka_unit_test(test_not_possible),
+        cmocka_unit_test(test_nonsense),          cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

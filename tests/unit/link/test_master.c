@@ -1,11 +1,12 @@
-/* Masters and the real scripts of the node's side.  "ssh" is a script here: each host is a directory with a home, in
- * which the remote command runs, and the virtualenv's python is one that fails on command. */
-#include "support.h"
+/* Masters and the real scripts of the node's side.  "ssh" is a script here: each host is a directory with a
+ * home, in which the remote command runs, and the virtualenv's python is one that fails on command. */
 #include "base/child.h"
+#include "base/rundir.h"
 #include "link/guard.h"
 #include "link/master.h"
-#include "base/rundir.h"
+
 #include "alloc.h"
+#include "support.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -34,14 +35,15 @@ static const char ssh[] = "#!/bin/sh\n"
                           "cat last-words >&2; exit 255\n";
 
 /* pip: HOST/pip says what becomes of it. */
-static const char python[] = "#!/bin/sh\n"
-                             "echo x >>\"$HOME/ran\"\n"
-                             "case $(cat \"$HOME/pip\") in\n"
-                             "fails) echo 'error: no compiler'; exit 1 ;;\n"
-                             "hangs) exec sleep 1000 ;;\n"
-                             "dies) read -r _ _ _ reader _ </proc/$PPID/stat; read -r _ _ _ guard _ </proc/$reader/stat\n"
-                             "    kill -9 \"$guard\" \"$reader\" $PPID ;;\n" /* first who would end well without the others */
-                             "esac\n";
+static const char python[] =
+    "#!/bin/sh\n"
+    "echo x >>\"$HOME/ran\"\n"
+    "case $(cat \"$HOME/pip\") in\n"
+    "fails) echo 'error: no compiler'; exit 1 ;;\n"
+    "hangs) exec sleep 1000 ;;\n"
+    "dies) read -r _ _ _ reader _ </proc/$PPID/stat; read -r _ _ _ guard _ </proc/$reader/stat\n"
+    "    kill -9 \"$guard\" \"$reader\" $PPID ;;\n" /* first who would end well without the others */
+    "esac\n";
 
 /* Valid for the next 31 calls. */
 static char *path(const char *host, const char *name)
@@ -215,7 +217,8 @@ static void test_connection_lost_meanwhile(void **state)
     struct world *w = world_open(2, true, true);
     put_file(path("a", "pip"), "dies\n", 0600);
     prepare(w, 20000);
-    assert_state(w, 0, NODE_OFFLINE, "prepare failed: client_loop: send disconnect: Connection reset by peer");
+    assert_state(w, 0, NODE_OFFLINE,
+                 "prepare failed: client_loop: send disconnect: Connection reset by peer");
     assert_state(w, 1, NODE_READY, "");
     assert_int_equal(lines(path("a", "opened")), 1);
     world_close(w);
@@ -329,7 +332,8 @@ static void test_not_opened(void **state)
     assert_non_null(w->masters);
     assert_state(w, 0, NODE_REFUSED, "ci@a: Permission denied (publickey).");
     assert_state(w, 1, NODE_UNFIT,
-                 "copy exists there and was not made by cloudplan: remove it, or choose another --cloud-chdir, or have "
+                 "copy exists there and was not made by cloudplan: remove it, or choose another "
+                 "--cloud-chdir, or have "
                  "--cloud-adopt look whether it can be used");
     prepare(w, 20000);
     assert_int_equal(lines(path("a", "ran")) + lines(path("b", "ran")), 0);
@@ -353,7 +357,8 @@ static void test_told_places(void **state)
         {"ok 1 copy", "its directory copy is no absolute path"},
         {"ok 1 /srv/work", "its directory /srv/work is not the one that was asked for, copy"},
         {"ok 2 /srv/copy", "its directory /srv/copy is not the one that was asked for, copy~2"},
-        {"ok 1 /s r/copy", "its directory /s r/copy has a character that not every program on the way would leave alone, ' ': choose "
+        {"ok 1 /s r/copy", "its directory /s r/copy has a character that not every program on the way would "
+                           "leave alone, ' ': choose "
                            "another --cloud-chdir, an absolute one"},
         {"ok 1 /srv//copy", "its directory /srv//copy is no physical path"},
         {"/home/x exists there", "/home/x exists there"},
@@ -370,8 +375,9 @@ static void test_told_places(void **state)
         node->slot = 0;
         free(node->dir);
         node->dir = NULL;
-        snprintf(script, sizeof script, "#!/bin/sh\nprintf '\\ncloudplan-guard %s %s\\n'\nwhile read -r _; do :; done\n", w->params.run_id,
-                 table[i].answer);
+        snprintf(script, sizeof script,
+                 "#!/bin/sh\nprintf '\\ncloudplan-guard %s %s\\n'\nwhile read -r _; do :; done\n",
+                 w->params.run_id, table[i].answer);
         put_file(path("bin", "ssh"), script, 0700);
         struct masters *masters = masters_open(&w->list, &w->params, &err);
         assert_non_null(masters);
@@ -381,10 +387,14 @@ static void test_told_places(void **state)
             assert_string_equal(node->dir, table[i].answer + 5);
         masters_close(masters, 5000);
         if (i == 0) { /* another place in the same slot */
-            put_file(path("bin", "ssh"), "#!/bin/sh\nprintf '\\ncloudplan-guard 0123456789abcdef ok 1 /mnt/copy\\n'\ncat >/dev/null\n", 0700);
+            put_file(
+                path("bin", "ssh"),
+                "#!/bin/sh\nprintf '\\ncloudplan-guard 0123456789abcdef ok 1 /mnt/copy\\n'\ncat >/dev/null\n",
+                0700);
             masters = masters_open(&w->list, &w->params, &err);
             assert_non_null(masters);
-            assert_string_equal(node->reason, "the connection broke, and now the node has another copy for this run");
+            assert_string_equal(node->reason,
+                                "the connection broke, and now the node has another copy for this run");
             masters_close(masters, 5000);
         }
     }
@@ -392,7 +402,8 @@ static void test_told_places(void **state)
     world_close(w);
 }
 
-/* --cloud-adopt: the one that is let pass is marked, the other one is not touched; one that was made by cloudplan is no question. */
+/* --cloud-adopt: the one that is let pass is marked, the other one is not touched; one that was made by
+ * cloudplan is no question. */
 static void test_adopt(void **state)
 {
     (void)state;
@@ -450,7 +461,8 @@ static void test_allocations(void **state)
         masters_close(second, 5000);
     }
     world_close(w);
-    const struct guard_params params = {.nonce = "n", .run_id = "r", .chdir = "c", .root = "/it's", .eggs = eggs};
+    const struct guard_params params = {
+        .nonce = "n", .run_id = "r", .chdir = "c", .root = "/it's", .eggs = eggs};
     for (ALLOC_EACH(n)) {
         size_t len = 0;
         alloc_fail_at(n);
@@ -472,8 +484,9 @@ static void test_allocations(void **state)
 static void test_answers(void **state)
 {
     (void)state;
-    static const char said[] = "hello\ncloudplan-guard x ok\ncloudplan-guard n\n\ncloudplan-guard n  prepare ok\n"
-                               "cloudplan-guard n prepare\n\ncloudplan-guard n prepare no\rway\nrest";
+    static const char said[] =
+        "hello\ncloudplan-guard x ok\ncloudplan-guard n\n\ncloudplan-guard n  prepare ok\n"
+        "cloudplan-guard n prepare\n\ncloudplan-guard n prepare no\rway\nrest";
     struct guard guard = {.child = CHILD_INIT};
     char answer[GUARD_ANSWER_MAX];
     guard_begin(&guard, "", 0);
@@ -497,7 +510,8 @@ static void test_answers(void **state)
     assert_int_equal(strlen(answer), GUARD_ANSWER_MAX - 1);
 }
 
-/* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is made. */
+/* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is
+ * made. */
 static void test_full_buffer(void **state)
 {
     (void)state;

@@ -1,6 +1,7 @@
 /* What a node must have: the nodes that lack something first. */
 #include "engine/pytest/pytest.h"
 #include "nodes/accept.h"
+
 #include "alloc.h"
 
 #include <setjmp.h>
@@ -18,8 +19,8 @@
 static const char *const one[] = {"python3", NULL}, *const two[] = {"python3", "/opt/python3.9", NULL},
                          *const eight[] = {"a", "b", "c", "d", "e", "f", "g", "h", NULL};
 
-static struct facts facts_of(const char *first, const char *second, const char *rsync, enum facts_target target,
-                             const char *missing, uint32_t missing_python)
+static struct facts facts_of(const char *first, const char *second, const char *rsync,
+                             enum facts_target target, const char *missing, uint32_t missing_python)
 {
     struct facts f = {.target = target, .missing_python = missing_python, .home = "/no/home"};
     snprintf(f.python, sizeof f.python, "%s", first);
@@ -31,9 +32,11 @@ static struct facts facts_of(const char *first, const char *second, const char *
 }
 
 /* The node's state and reason for these facts. */
-static struct node_list accepted(const char *name, const struct facts *facts, const char *const *pythons, const char *modules)
+static struct node_list accepted(const char *name, const struct facts *facts, const char *const *pythons,
+                                 const char *modules)
 {
-    const struct requirements required = {.chdir = "copy", .pythons = pythons, .modules = modules, .lacks = engine_pytest.lacks};
+    const struct requirements required = {
+        .chdir = "copy", .pythons = pythons, .modules = modules, .lacks = engine_pytest.lacks};
     struct node_list list = NODE_LIST_INIT;
     assert_int_equal(node_list_add(&list, name, NULL), 0);
     list.nodes[0].facts = *facts;
@@ -56,43 +59,96 @@ static const struct {
 } cases[] = {
     /* interpreters, before all else */
     {"a", one, NULL, {"", "", "", TARGET_FOREIGN, "pytest", 0}, "python is missing: no python3 on the node"},
-    {":", one, "pytest", {"", "", "", TARGET_FOREIGN, "pytest", 0}, "python is missing: no python3 on the node"},
+    {":",
+     one,
+     "pytest",
+     {"", "", "", TARGET_FOREIGN, "pytest", 0},
+     "python is missing: no python3 on the node"},
     {"a", two, NULL, {"3", "", "3", TARGET_OURS, "", 0}, "python is missing: no /opt/python3.9 on the node"},
     {"a", two, NULL, {"", "3", "3", TARGET_OURS, "", 0}, "python is missing: no python3 on the node"},
-    {"a", two, NULL, {"", "", "3", TARGET_OURS, "", 0}, "python is missing: no python3, /opt/python3.9 on the node"},
+    {"a",
+     two,
+     NULL,
+     {"", "", "3", TARGET_OURS, "", 0},
+     "python is missing: no python3, /opt/python3.9 on the node"},
     {":", two, NULL, {"3", "", "3", TARGET_OURS, "", 0}, "python is missing: no /opt/python3.9 on the node"},
-    {"a", eight, NULL, {"3", "3", "3", TARGET_OURS, "", 0}, "python is missing: no c, d, e, f, g, h on the node"},
+    {"a",
+     eight,
+     NULL,
+     {"3", "3", "3", TARGET_OURS, "", 0},
+     "python is missing: no c, d, e, f, g, h on the node"},
     {"a", one, "pytest", {"3", "", "", TARGET_OURS, "pytest", 0}, "rsync is missing on the node"},
-    {"a", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, "rsync 2.6.9 on the node is too old: 3.0 or newer is needed there"},
-    {"a", one, NULL, {"3", "", "moo", TARGET_OURS, "", 0},
+    {"a",
+     one,
+     NULL,
+     {"3", "", "2.6.9", TARGET_OURS, "", 0},
+     "rsync 2.6.9 on the node is too old: 3.0 or newer is needed there"},
+    {"a",
+     one,
+     NULL,
+     {"3", "", "moo", TARGET_OURS, "", 0},
      "rsync on the node is not the program that it should be: it says \"moo\""},
     {"a", one, NULL, {"3", "", "3.0.9", TARGET_OURS, "", 0}, NULL},
     {"a", one, NULL, {"3", "", "10.1", TARGET_OURS, "", 0}, NULL},
     {"a", one, NULL, {"3", "", "openrsync-29", TARGET_OURS, "", 0}, NULL},
     {":", one, NULL, {"3", "", "2.6.9", TARGET_OURS, "", 0}, NULL},
     {"a", one, "pytest", {"3", "", "3", TARGET_FOREIGN, "pytest", 0}, FOREIGN},
-    {"a", one, NULL, {"3", "", "3", TARGET_UNMARKED, "", 0}, FOREIGN ", or have --cloud-adopt look whether it can be used"},
-    {"a", one, NULL, {"3", "", "3", TARGET_HOMELESS, "", 0},
-     "HOME is not set there, or is no absolute path: set it for this login, or give an absolute --cloud-chdir"},
-    {"a", one, NULL, {"3", "", "3", TARGET_NOWHERE, "", 0},
-     "the home directory, /no/home, does not exist there or cannot be entered: mend that, or give an absolute --cloud-chdir"},
+    {"a",
+     one,
+     NULL,
+     {"3", "", "3", TARGET_UNMARKED, "", 0},
+     FOREIGN ", or have --cloud-adopt look whether it can be used"},
+    {"a",
+     one,
+     NULL,
+     {"3", "", "3", TARGET_HOMELESS, "", 0},
+     "HOME is not set there, or is no absolute path: set it for this login, or give an absolute "
+     "--cloud-chdir"},
+    {"a",
+     one,
+     NULL,
+     {"3", "", "3", TARGET_NOWHERE, "", 0},
+     "the home directory, /no/home, does not exist there or cannot be entered: mend that, or give an "
+     "absolute --cloud-chdir"},
     /* modules */
-    {"a", one, "pytest", {"3", "", "3", TARGET_OURS, "pytest", 0},
+    {"a",
+     one,
+     "pytest",
+     {"3", "", "3", TARGET_OURS, "pytest", 0},
      "pytest is missing for python3 on the node: install it there, use a virtualenv in the project, or "
      "--cloud-ship-pytest"},
-    {"a", one, "pytest xdist", {"3", "", "3", TARGET_ABSENT, "pytest xdist", 0},
-     "pytest, xdist are missing for python3 on the node: install them there, use a virtualenv in the project, or "
+    {"a",
+     one,
+     "pytest xdist",
+     {"3", "", "3", TARGET_ABSENT, "pytest xdist", 0},
+     "pytest, xdist are missing for python3 on the node: install them there, use a virtualenv in the "
+     "project, or "
      "--cloud-ship-pytest"},
-    {"a", two, "pytest execnet", {"3", "3", "3", TARGET_ABSENT, "execnet", 1},
-     "execnet is missing for /opt/python3.9 on the node: install it there, use a virtualenv in the project, or "
+    {"a",
+     two,
+     "pytest execnet",
+     {"3", "3", "3", TARGET_ABSENT, "execnet", 1},
+     "execnet is missing for /opt/python3.9 on the node: install it there, use a virtualenv in the project, "
+     "or "
      "--cloud-ship-pytest"},
-    {"a", one, "pytest pytest_timeout", {"3", "", "3", TARGET_ABSENT, "pytest_timeout", 0},
-     "pytest_timeout is missing for python3 on the node: install it there, use a virtualenv in the project, or "
+    {"a",
+     one,
+     "pytest pytest_timeout",
+     {"3", "", "3", TARGET_ABSENT, "pytest_timeout", 0},
+     "pytest_timeout is missing for python3 on the node: install it there, use a virtualenv in the project, "
+     "or "
      "--cloud-ship-pytest with --cloud-ship-plugin"},
-    {"a", one, "x", {"3", "", "3", TARGET_ABSENT, " pytest  zope.x ", 0},
-     "pytest, zope.x are missing for python3 on the node: install them there, use a virtualenv in the project, or "
+    {"a",
+     one,
+     "x",
+     {"3", "", "3", TARGET_ABSENT, " pytest  zope.x ", 0},
+     "pytest, zope.x are missing for python3 on the node: install them there, use a virtualenv in the "
+     "project, or "
      "--cloud-ship-pytest with --cloud-ship-plugin"},
-    {":", two, "pytest", {"3", "3", "", TARGET_FOREIGN, "pytest", 1},
+    {":",
+     two,
+     "pytest",
+     {"3", "3", "", TARGET_FOREIGN, "pytest", 1},
      "pytest is missing for /opt/python3.9 here: install it, or use a virtualenv in the project"},
     /* a node that speaks of what it was not asked */
     {"a", one, NULL, {"3", "", "3", TARGET_OURS, "pytest", 0}, NULL},
@@ -110,8 +166,9 @@ static void test_cases(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct facts facts = facts_of(cases[i].facts.first, cases[i].facts.second, cases[i].facts.rsync,
-                                      cases[i].facts.target, cases[i].facts.missing, cases[i].facts.missing_python);
+        struct facts facts =
+            facts_of(cases[i].facts.first, cases[i].facts.second, cases[i].facts.rsync, cases[i].facts.target,
+                     cases[i].facts.missing, cases[i].facts.missing_python);
         struct node_list list = accepted(cases[i].node, &facts, cases[i].pythons, cases[i].modules);
         const char *reason = cases[i].reason ? cases[i].reason : "";
         if (strcmp(list.nodes[0].reason, reason) != 0)

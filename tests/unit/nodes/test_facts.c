@@ -1,5 +1,6 @@
 /* A node's answer: the bad ones first. */
 #include "nodes/facts.h"
+
 #include "alloc.h"
 
 #include <setjmp.h>
@@ -101,8 +102,10 @@ static void test_bad(void **state)
         {ANSWER("rsync=\nrsync=3.2.7\n"), "answer malformed: rsync comes twice: \"3.2.7\""},
         {ANSWER("load1=1\nload1=2\n"), "answer malformed: load1 comes twice: \"2\""},
         {ANSWER("target=ours\ntarget=ours\n"), "answer malformed: target comes twice: \"ours\""},
-        {ANSWER("target=\n"), "answer malformed: target is none of absent, ours, unmarked, homeless, nowhere, foreign: \"\""},
-        {ANSWER("target=our\n"), "answer malformed: target is none of absent, ours, unmarked, homeless, nowhere, foreign: \"our\""},
+        {ANSWER("target=\n"),
+         "answer malformed: target is none of absent, ours, unmarked, homeless, nowhere, foreign: \"\""},
+        {ANSWER("target=our\n"),
+         "answer malformed: target is none of absent, ours, unmarked, homeless, nowhere, foreign: \"our\""},
         {ANSWER("load1=\n"), "answer malformed: load1 is not a number: \"\""},
         {ANSWER("load1=.5\n"), "answer malformed: load1 is not a number: \".5\""},
         {ANSWER("load1=1.\n"), "answer malformed: load1 is not a number: \"1.\""},
@@ -154,18 +157,22 @@ static void test_bad(void **state)
         {ANSWER("lease=4 100\n"), "answer malformed: lease has too few words: \"4 100\""},
         {ANSWER("lease=4 100 \n"), "answer malformed: lease does not say whose it is: \"4 100 \""},
         {ANSWER("lease=4 100 a b\n"), "answer malformed: lease does not say whose it is: \"4 100 a b\""},
-        {ANSWER("lease=4 100 \033[2Ja\n"), "answer malformed: lease does not say whose it is: \"4 100 ?[2Ja\""},
+        {ANSWER("lease=4 100 \033[2Ja\n"),
+         "answer malformed: lease does not say whose it is: \"4 100 ?[2Ja\""},
         {ANSWER("lease=4 100 a@b%s\n"), "answer malformed: lease does not say whose it is: \"4 100 a@b%s\""},
-        {ANSWER("lease=1 1 a@b\nlease=x 100 a@b\n"), "answer malformed: lease is not a number: \"x 100 a@b\""},
+        {ANSWER("lease=1 1 a@b\nlease=x 100 a@b\n"),
+         "answer malformed: lease is not a number: \"x 100 a@b\""},
         {ANSWER("lease=4 -100 a@b\n"), "answer malformed: lease is not a number: \"4 -100 a@b\""},
         {ANSWER("lease=4  100 a@b\n"), "answer malformed: lease is not a number: \"4  100 a@b\""},
         {ANSWER("lease=0 100 a@b\n"), "answer malformed: lease is out of range: \"0 100 a@b\""},
         {ANSWER("lease=65537 100 a@b\n"), "answer malformed: lease is out of range: \"65537 100 a@b\""},
         {ANSWER("lease=4294967297 1 a@b\n"), "answer malformed: lease is out of range: \"4294967297 1 a@b\""},
-        {ANSWER("lease=1 8796093022208 a@b\n"), "answer malformed: lease is too large: \"1 8796093022208 a@b\""},
+        {ANSWER("lease=1 8796093022208 a@b\n"),
+         "answer malformed: lease is too large: \"1 8796093022208 a@b\""},
         {ANSWER("lease=1 9223372036854775808 a@b\n"),
          "answer malformed: lease is too large: \"1 9223372036854775808 a@b\""},
-        {ANSWER("lease=1 8796093022207 a@b\nlease=1 1 c\n"), "answer malformed: lease is too large: \"1 1 c\""},
+        {ANSWER("lease=1 8796093022207 a@b\nlease=1 1 c\n"),
+         "answer malformed: lease is too large: \"1 1 c\""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_bad(cases[i].answer, strlen(cases[i].answer), cases[i].text);
@@ -453,8 +460,18 @@ static void test_leases(void **state)
 static void test_lease_instead(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", " ", "8", "8 1000", "8 1000 ", "0 1000 x", "65537 1000 x", "8 1000 x y",
-                                      "8 1000 x\n", "8 1e3 x", "8 9223372036854775807 x", "\033 1 x"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "8",
+                                      "8 1000",
+                                      "8 1000 ",
+                                      "0 1000 x",
+                                      "65537 1000 x",
+                                      "8 1000 x y",
+                                      "8 1000 x\n",
+                                      "8 1e3 x",
+                                      "8 9223372036854775807 x",
+                                      "\033 1 x"};
     struct facts f = good(ANSWER("lease=8 1000 jenkins@ci1\nlease=4 1 ci@ci2\n"));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct error err = ERROR_INIT;
@@ -508,8 +525,9 @@ static void test_allocates_nothing(void **state)
     (void)state;
     struct facts facts;
     struct error err = ERROR_INIT;
-    static const char answer[] = ANSWER("quota=200000 100000\nhome=/root\ninterpreter=2 3.9\nmissing=2 xdist\n"
-                                  "lease=1 1 x\n");
+    static const char answer[] =
+        ANSWER("quota=200000 100000\nhome=/root\ninterpreter=2 3.9\nmissing=2 xdist\n"
+               "lease=1 1 x\n");
     alloc_fail_at(1);
     int result = facts_parse(&facts, answer, sizeof answer - 1, NONCE, &err);
     bool failed = alloc_has_failed();

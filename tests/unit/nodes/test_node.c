@@ -1,16 +1,17 @@
+#include "nodes/node.h"
+
+#include "alloc.h"
+
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include "alloc.h"
-#include "nodes/node.h"
-
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
@@ -496,7 +497,8 @@ static void test_place(void **state)
         }
 }
 
-#define LONG_NAME "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 102 bytes */
+#define LONG_NAME                                                                                            \
+    "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 102 bytes */
 #define LONG_PATH LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME
 
 /* What a node says of its directory. */
@@ -518,8 +520,10 @@ static void test_set_dir(void **state)
         {"~/copy", 1, "is no absolute path"},
         {"-e/copy", 1, "is no absolute path"},
         {LONG_PATH LONG_PATH LONG_PATH "/copy", 1, "is too long"},
-        {"/home/john doe/copy", 1, "its directory /home/john doe/copy has a character that not every program on the way would leave alone, ' ': "
-                                   "choose another --cloud-chdir, an absolute one"},
+        {"/home/john doe/copy", 1,
+         "its directory /home/john doe/copy has a character that not every program on the way would leave "
+         "alone, ' ': "
+         "choose another --cloud-chdir, an absolute one"},
         {"/home/$(id)/copy", 1, "'$'"},
         {"/home/`id`/copy", 1, "'`'"},
         {"/home/a;b/copy", 1, "';'"},

@@ -25,7 +25,8 @@ static struct node_list plan(size_t count, uint32_t processes, bool local)
 {
     memset(nodes, 0, sizeof nodes);
     for (size_t i = 0; i < count; i++)
-        nodes[i] = (struct node){.name = "node", .state = NODE_READY, .processes = processes, .limited_by = TERM_CORES};
+        nodes[i] = (struct node){
+            .name = "node", .state = NODE_READY, .processes = processes, .limited_by = TERM_CORES};
     nodes[0].local = local;
     return (struct node_list){.nodes = nodes, .count = count};
 }
@@ -61,7 +62,13 @@ static void test_nothing_to_take(void **state)
         size_t count;
         uint32_t processes;
         uint64_t limit;
-    } table[] = {{1, 1, 64}, {6, 1, 64}, {2, 3, 64}, {300, 1, 1048576}, {300, 64, 1048576}, {100, 2, 1024}, {400, 65536, UINT64_MAX}};
+    } table[] = {{1, 1, 64},
+                 {6, 1, 64},
+                 {2, 3, 64},
+                 {300, 1, 1048576},
+                 {300, 64, 1048576},
+                 {100, 2, 1024},
+                 {400, 65536, UINT64_MAX}};
     for (size_t t = 0; t < sizeof table / sizeof *table; t++) {
         struct error err = ERROR_INIT;
         struct node_list list = plan(table[t].count, table[t].processes, false);
@@ -95,7 +102,9 @@ static void test_never_more(void **state)
             assert_true(masters == 0 || 31 + 3 * masters <= limit);
             assert_true(workers == 0 || 16 + 3 * workers + 5 * (workers < 32 ? workers : 32) <= limit);
             /* And not less than there is room for. */
-            assert_true(masters < 300 - limit % 2 ? 31 + 3 * (masters + 1) > limit || 16 + 8 * (workers + 1) > limit : true);
+            assert_true(masters < 300 - limit % 2
+                            ? 31 + 3 * (masters + 1) > limit || 16 + 8 * (workers + 1) > limit
+                            : true);
         }
 }
 
@@ -118,7 +127,8 @@ static void test_evenly(void **state)
     assert_int_equal(descriptors_fit(&list, 64, 0, &cost, &err), 0);
     for (size_t i = 0; i < 10; i++)
         assert_int_equal(nodes[i].state, i < 6 ? NODE_READY : NODE_UNFIT);
-    assert_string_equal(nodes[9].reason, "no room for it: the limit of open files is 64; raise it with ulimit -n");
+    assert_string_equal(nodes[9].reason,
+                        "no room for it: the limit of open files is 64; raise it with ulimit -n");
     assert_string_equal(plan_term_name(nodes[9].limited_by), "files");
 }
 
@@ -175,7 +185,8 @@ static void test_soft_limit_is_raised(void **state)
     pid_t pid = fork();
     if (pid == 0) {
         struct rlimit limit = {.rlim_cur = 40, .rlim_max = 50};
-        if (setrlimit(RLIMIT_NOFILE, &limit) || descriptors_given() != 0 || descriptors_limit() != 50 || getrlimit(RLIMIT_NOFILE, &limit))
+        if (setrlimit(RLIMIT_NOFILE, &limit) || descriptors_given() != 0 || descriptors_limit() != 50 ||
+            getrlimit(RLIMIT_NOFILE, &limit))
             _exit(1);
         if (descriptors_limit() != 50 || descriptors_given() != 40) /* the first time counts */
             _exit(3);
@@ -189,10 +200,10 @@ static void test_soft_limit_is_raised(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_room),       cmocka_unit_test(test_nothing_to_take),
-        cmocka_unit_test(test_never_more),    cmocka_unit_test(test_evenly),
-        cmocka_unit_test(test_each),          cmocka_unit_test(test_one_master),
-        cmocka_unit_test(test_this_machine),  cmocka_unit_test(test_soft_limit_is_raised),
+        cmocka_unit_test(test_no_room),      cmocka_unit_test(test_nothing_to_take),
+        cmocka_unit_test(test_never_more),   cmocka_unit_test(test_evenly),
+        cmocka_unit_test(test_each),         cmocka_unit_test(test_one_master),
+        cmocka_unit_test(test_this_machine), cmocka_unit_test(test_soft_limit_is_raised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

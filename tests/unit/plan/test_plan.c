@@ -1,15 +1,16 @@
+#include "plan/plan.h"
+
+#include "alloc.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include "alloc.h"
-#include "plan/plan.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 /* The cases of tests/plan say what a plan looks like; here are the edges that JSON's numbers cannot hold, the
  * comparison with a dealer who plays every round, and memory that runs out. */
@@ -142,7 +143,8 @@ static void test_huge_machine_each(void **state)
     static const struct {
         uint32_t each;
         size_t served;
-    } cases[] = {{1, 3}, {UINT32_MAX / 3, 3}, {UINT32_MAX / 3 + 1, 2}, {UINT32_MAX / 2 + 1, 1}, {UINT32_MAX, 1}};
+    } cases[] = {
+        {1, 3}, {UINT32_MAX / 3, 3}, {UINT32_MAX / 3 + 1, 2}, {UINT32_MAX / 2 + 1, 1}, {UINT32_MAX, 1}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct node_list list = NODE_LIST_INIT;
         struct policy policy = {.mem_per_process = 1, .each = cases[c].each};
@@ -305,8 +307,10 @@ static void test_same_as_played(void **state)
     }
 }
 
-/* The definition for --dist=each, played: all of a node's processes or none, in list order, while there is room. */
-static void play_each(const struct node_list *list, const struct policy *policy, const uint32_t *caps, uint32_t *shares)
+/* The definition for --dist=each, played: all of a node's processes or none, in list order, while there is
+ * room. */
+static void play_each(const struct node_list *list, const struct policy *policy, const uint32_t *caps,
+                      uint32_t *shares)
 {
     for (size_t i = 0; i < list->count; i++)
         shares[i] = caps[i] < policy->each ? 0 : policy->each;
@@ -381,8 +385,8 @@ static void lease(struct node *node, uint32_t cores, uint64_t mem, const char *h
     snprintf(node->facts.lease_holder, sizeof node->facts.lease_holder, "%s", holder);
 }
 
-/* Nodes that are machines of their own: what a lease leaves is what a node without that much would have, and lease
- * is the term where that is less. */
+/* Nodes that are machines of their own: what a lease leaves is what a node without that much would have, and
+ * lease is the term where that is less. */
 static void test_lease_same_as_smaller(void **state)
 {
     (void)state;
@@ -396,7 +400,8 @@ static void test_lease_same_as_smaller(void **state)
         uint32_t cores = 1 + (uint32_t)(rand_r(&seed) % 8), leased = (uint32_t)(rand_r(&seed) % 9);
         uint64_t mem = (uint64_t)(rand_r(&seed) % 30), leased_mem = (uint64_t)(rand_r(&seed) % 30);
         add(&list, "whole", cores, mem, "");
-        add(&list, "smaller", leased < cores ? cores - leased : 0, leased_mem < mem ? mem - leased_mem : 0, "");
+        add(&list, "smaller", leased < cores ? cores - leased : 0, leased_mem < mem ? mem - leased_mem : 0,
+            "");
         add(&list, "leased", cores, mem, "");
         lease(&list.nodes[2], leased, leased_mem, "ci@a");
         plan_make(&list, &policy, NULL);
@@ -405,7 +410,8 @@ static void test_lease_same_as_smaller(void **state)
         assert_int_equal(node->processes, smaller->processes);
         assert_int_equal(node->state, smaller->state);
         assert_int_equal(node->limited_by, less ? TERM_LEASE : whole->limited_by);
-        assert_int_equal(less && !node->processes, strstr(node->reason, "its room is leased: ") == node->reason);
+        assert_int_equal(less && !node->processes,
+                         strstr(node->reason, "its room is leased: ") == node->reason);
         decided += less;
         policy.no_lease = true;
         for (size_t i = 0; i < 3; i++)
@@ -458,8 +464,10 @@ static void test_largest_leases(void **state)
     lease(node, UINT32_MAX - 1, UINT64_MAX, holder);
     node->facts.lease_count = UINT32_MAX;
     assert_int_equal(plan_make(&list, &policy, NULL), -1);
-    assert_string_equal(node->reason, "its room is leased: 4294967294 processes with 17592186044416 MiB by "
-                                      "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh (and 4294967294 more)");
+    assert_string_equal(
+        node->reason,
+        "its room is leased: 4294967294 processes with 17592186044416 MiB by "
+        "hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh (and 4294967294 more)");
     node_set(node, NODE_READY, "%s", "");
     lease(node, UINT32_MAX - 1, UINT64_MAX - 2, holder);
     assert_int_equal(plan_make(&list, &policy, NULL), 0);

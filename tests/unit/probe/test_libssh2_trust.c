@@ -1,14 +1,16 @@
 /* Who is believed: a table of what known_hosts holds, what ssh_config says, and what the node shows. */
 #include "probe/libssh2_trust.h"
+
 #include "alloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 /* Two keys of one type and one of another, as known_hosts has them and on the wire (RFC 8709, RFC 5656). */
 #define ED_A "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -75,7 +77,8 @@ static void test_broken_keys(void **state)
     static const char *const keys[] = {"", "\0\0\0", "\xff\xff\xff\xff", "\0\0\0\x0bssh"};
     static const size_t lens[] = {0, 3, 4, 7};
     for (size_t i = 0; i < 4; i++)
-        assert_int_not_equal(trust_host_key(&conf, host, (const unsigned char *)keys[i], lens[i], reason), TRUST_ACCEPT);
+        assert_int_not_equal(trust_host_key(&conf, host, (const unsigned char *)keys[i], lens[i], reason),
+                             TRUST_ACCEPT);
     known_host_destroy(host);
     known_hosts_destroy(known);
 }

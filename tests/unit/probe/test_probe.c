@@ -1,6 +1,7 @@
 /* The loop over all nodes, with conversations that go by a script. */
 #include "base/child.h"
 #include "probe/probe.h"
+
 #include "alloc.h"
 #include "fake_transport.h"
 

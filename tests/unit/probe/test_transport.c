@@ -1,9 +1,10 @@
 /* Conversations with children: an answer that never comes, never ends, or is cut anywhere; then the good
  * ones. */
 #include "base/child.h"
-#include "ssh/sshconf.h"
 #include "probe/libssh2_shared.h"
 #include "probe/transport.h"
+#include "ssh/sshconf.h"
+
 #include "alloc.h"
 
 #include <errno.h>
@@ -316,8 +317,8 @@ static void test_openssh_fails(void **state)
         const char *text; /* reason or answer */
     } table[] = {
         {"exit 255\n", TRANSPORT_FAILED, NODE_FAILED, false, "ssh ended without a word"},
-        {"echo 'Connection closed by 10.0.120.1 port 22' >&2; exit 255\n", TRANSPORT_FAILED, NODE_OFFLINE, true,
-         "Connection closed by 10.0.120.1 port 22"},
+        {"echo 'Connection closed by 10.0.120.1 port 22' >&2; exit 255\n", TRANSPORT_FAILED, NODE_OFFLINE,
+         true, "Connection closed by 10.0.120.1 port 22"},
         {"echo 'ci@n: Permission denied (publickey).' >&2; exit 255\n", TRANSPORT_FAILED, NODE_REFUSED, false,
          "ci@n: Permission denied (publickey)."},
         {"echo 'ssh: connect to host n port 22: Connection refused' >&2; exit 255\n", TRANSPORT_FAILED,

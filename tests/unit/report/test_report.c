@@ -1,6 +1,7 @@
 /* What is printed: the JSON document to the letter, the other formats, and streams that cannot be written. */
 #include "report/report.h"
 #include "ssh/sshconf.h"
+
 #include "alloc.h"
 
 #include <fcntl.h>
@@ -86,7 +87,8 @@ static const char document[] =
     "{\"version\": 1, \"processes\": 8, \"nodes\": ["
     "{\"name\": \"ci@10.0.0.1:2222\", \"host\": \"10.0.0.1\", \"user\": \"ci\", \"port\": 2222, \"state\": "
     "\"ready\","
-    " \"reason\": null, \"processes\": 5, \"limited_by\": \"memory\", \"leased_by\": \"ci@one\", \"facts\": " FACTS(
+    " \"reason\": null, \"processes\": 5, \"limited_by\": \"memory\", \"leased_by\": \"ci@one\", "
+    "\"facts\": " FACTS(
         "8", "16", "16777216000", "12884901888", "5368709120",
         "\"boot_id\": \"1b9b\", \"os\": \"Linux\", \"release\": \"6.1\", \"arch\": \"x86_64\", \"home\": "
         "\"/home/ci\","
@@ -241,11 +243,13 @@ static void test_formats(void **state)
     assert_string_equal(captured[1], table);
     assert_int_equal(nodes(&(struct report_params){.quiet = true}, &list, true, &err), 0);
     assert_string_equal(captured[1], "");
-    assert_int_equal(nodes(&(struct report_params){.format = FORMAT_TX, .word_option = "--tx="}, &list, false, &err), 0);
+    assert_int_equal(
+        nodes(&(struct report_params){.format = FORMAT_TX, .word_option = "--tx="}, &list, false, &err), 0);
     assert_string_equal(captured[0], "--tx=ssh=ci@10.0.0.1//id=1_0\n--tx=popen//id=2\n");
     assert_int_equal(nodes(&(struct report_params){.format = FORMAT_SSHLOGIN}, &list, false, &err), 0);
     assert_string_equal(captured[0], "5/ci@10.0.0.1:2222\n3/:\n");
-    assert_int_equal(nodes(&(struct report_params){.format = FORMAT_JSON, .quiet = true}, &list, false, &err), 0);
+    assert_int_equal(nodes(&(struct report_params){.format = FORMAT_JSON, .quiet = true}, &list, false, &err),
+                     0);
     char *text = report_json(&list, tx);
     size_t len = strlen(text);
     assert_memory_equal(captured[0], text, len);
@@ -382,13 +386,10 @@ static void test_create_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_json_allocations),
-        cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_unwritable),
-        cmocka_unit_test(test_dropped), cmocka_unit_test(test_dropped_without_memory),
-        cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_create_without_memory),
+        cmocka_unit_test(test_json),     cmocka_unit_test(test_json_allocations),
+        cmocka_unit_test(test_formats),  cmocka_unit_test(test_unwritable),
+        cmocka_unit_test(test_dropped),  cmocka_unit_test(test_dropped_without_memory),
+        cmocka_unit_test(test_progress), cmocka_unit_test(test_create_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
-#include "alloc.h"
 #include "engine/pytest/pytest.h"
 #include "run/options.h"
+
+#include "alloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,7 +116,8 @@ static const struct bad {
     {{"--cloud-wait=0"}, "--cloud-wait=0: not a duration from 1 s to 168 h"},
     {{"--cloud-wait=169h"}, "--cloud-wait=169h: not a duration from 1 s to 168 h"},
     {{"--cloud-wait=5124095576030432h"}, "--cloud-wait=5124095576030432h: not a duration from 1 s to 168 h"},
-    {{"--cloud-wait=99999999999999999999"}, "--cloud-wait=99999999999999999999: not a duration from 1 s to 168 h"},
+    {{"--cloud-wait=99999999999999999999"},
+     "--cloud-wait=99999999999999999999: not a duration from 1 s to 168 h"},
     {{"--cloud-no-lease=1"}, "--cloud-no-lease=1: takes no value, write --cloud-no-lease"},
     {{"--cloud-rsync-bandwidth-limit=5m"}, "--cloud-rsync-bandwidth-limit=5m: not a whole number of KiB/s"},
     {{"--cloud-rsync-max-processes=-1"}, "--cloud-rsync-max-processes=-1: not a whole number"},
@@ -230,10 +232,10 @@ static void test_values(void **state)
     struct line line;
     struct error err;
     assert_int_equal(parse(&options, &line,
-                           (const char *[]){"plan", "--cloud-python=pypy3", "--cloud-chdir", "work/x", "--format=tx",
-                                            "--cloud-virtualenv-path=v", "--cloud-max-processes=3",
-                                            "--cloud-min-processes=8", "--cloud-mem-reserve=2", "-n4", "-qvv",
-                                            "--dist=worksteal", NULL},
+                           (const char *[]){"plan", "--cloud-python=pypy3", "--cloud-chdir", "work/x",
+                                            "--format=tx", "--cloud-virtualenv-path=v",
+                                            "--cloud-max-processes=3", "--cloud-min-processes=8",
+                                            "--cloud-mem-reserve=2", "-n4", "-qvv", "--dist=worksteal", NULL},
                            &err),
                      0);
     assert_string_equal(options.pythons[0], "pypy3");
@@ -269,12 +271,16 @@ static void test_durations(void **state)
     static const struct {
         const char *word;
         uint32_t seconds;
-    } table[] = {{"--cloud-wait=90", 90}, {"--cloud-wait=90s", 90}, {"--cloud-wait=10m", 600}, {"--cloud-wait=168h", 604800}};
+    } table[] = {{"--cloud-wait=90", 90},
+                 {"--cloud-wait=90s", 90},
+                 {"--cloud-wait=10m", 600},
+                 {"--cloud-wait=168h", 604800}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct options options;
         struct line line;
         struct error err;
-        assert_int_equal(parse(&options, &line, (const char *[]){table[i].word, "--cloud-no-lease", NULL}, &err), 0);
+        assert_int_equal(
+            parse(&options, &line, (const char *[]){table[i].word, "--cloud-no-lease", NULL}, &err), 0);
         assert_int_equal(options.wait_s, table[i].seconds);
         assert_true(options.policy.no_lease);
         options_clear(&options);
@@ -390,7 +396,8 @@ static void test_help_text(void **state)
     free(help);
 }
 
-static int apply(struct options *options, const char *name, const char *value, const char *origin, struct error *err)
+static int apply(struct options *options, const char *name, const char *value, const char *origin,
+                 struct error *err)
 {
     *err = (struct error)ERROR_INIT;
     return options_apply(options, name, value, origin, err);
@@ -405,14 +412,17 @@ static void test_apply_bad(void **state)
         const char *text;
     } cases[] = {
         {"cloud-nonsense", "1", "tox.ini", STATUS_DATA, "tox.ini: --cloud-nonsense: unknown option"},
-        {"cloud-mem-per-process", NULL, "tox.ini", STATUS_DATA, "tox.ini: --cloud-mem-per-process: needs a value"},
+        {"cloud-mem-per-process", NULL, "tox.ini", STATUS_DATA,
+         "tox.ini: --cloud-mem-per-process: needs a value"},
         {"cloud-ship-pytest", "yes", "tox.ini", STATUS_DATA, "tox.ini: --cloud-ship-pytest: takes no value"},
         {"cloud-mem-per-process", "1 GB", "setup.cfg", STATUS_DATA,
          "setup.cfg: --cloud-mem-per-process=1 GB: not a whole number of MiB"},
-        {"cloud-mem-per-process", "x", "", STATUS_USAGE, "--cloud-mem-per-process=x: not a whole number of MiB"},
+        {"cloud-mem-per-process", "x", "", STATUS_USAGE,
+         "--cloud-mem-per-process=x: not a whole number of MiB"},
         {"cloud-probe-timeout", "0", "pytest.ini", STATUS_DATA,
          "pytest.ini: --cloud-probe-timeout=0: not a number from 1 to 3600"},
-        {"cloud-chdir", "", "pytest.ini", STATUS_DATA, "pytest.ini: --cloud-chdir: needs a value, --cloud-chdir=DIR"},
+        {"cloud-chdir", "", "pytest.ini", STATUS_DATA,
+         "pytest.ini: --cloud-chdir: needs a value, --cloud-chdir=DIR"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct options options;
@@ -433,8 +443,10 @@ static void test_apply(void **state)
     struct options options;
     struct line line;
     struct error err;
-    assert_int_equal(parse(&options, &line,
-                           (const char *[]){"--cloud-mem-per-process=5", "--rsyncdir=a", "--cloud-nodes=x y", NULL}, &err), 0);
+    assert_int_equal(
+        parse(&options, &line,
+              (const char *[]){"--cloud-mem-per-process=5", "--rsyncdir=a", "--cloud-nodes=x y", NULL}, &err),
+        0);
     assert_int_equal(apply(&options, "cloud-mem-per-process", "7", "tox.ini", &err), 0);
     assert_int_equal(apply(&options, "cloud-mem-per-process", "not even a number", "tox.ini", &err), 0);
     assert_true(options.policy.mem_per_process == 5u << 20);
@@ -472,9 +484,11 @@ static void test_homes(void **state)
     char *home = getenv("HOME") ? strdup(getenv("HOME")) : NULL;
     setenv("HOME", "/h o/me", 1);
     assert_int_equal(parse(&options, &line,
-                           (const char *[]){"--rsyncdir=~/a", "--rsyncdir=b~", "--cloud-nodes-from", "~/n", "--cloud-chdir=~/c",
-                                            "--cloud-virtualenv-path=~", "--rsyncignore=~*", "--cloud-node=~", NULL},
-                           &err), 0);
+                           (const char *[]){"--rsyncdir=~/a", "--rsyncdir=b~", "--cloud-nodes-from", "~/n",
+                                            "--cloud-chdir=~/c", "--cloud-virtualenv-path=~",
+                                            "--rsyncignore=~*", "--cloud-node=~", NULL},
+                           &err),
+                     0);
     assert_string_equal(options.rsyncdirs[0], "/h o/me/a");
     assert_string_equal(options.rsyncdirs[1], "b~");
     assert_string_equal(options.sources[0].text, "/h o/me/n");
@@ -487,7 +501,8 @@ static void test_homes(void **state)
     options_clear(&options);
     for (ALLOC_EACH(n)) {
         alloc_fail_at(n);
-        int result = parse(&options, &line, (const char *[]){"--rsyncdir=~/a", "--rsyncdir=~root/b", NULL}, &err);
+        int result =
+            parse(&options, &line, (const char *[]){"--rsyncdir=~/a", "--rsyncdir=~root/b", NULL}, &err);
         assert_int_equal(result, alloc_has_failed() ? -1 : 0);
         options_clear(&options);
     }
@@ -499,12 +514,17 @@ static void test_homes(void **state)
 static int check_all(const struct options *options, struct error *err)
 {
     const struct engine *engine = options->engine;
-    const struct engine_params params = {.root = "/", .run_id = "r", .python = "python3", .args = options->engine_args, .options = options->engine_options};
+    const struct engine_params params = {.root = "/",
+                                         .run_id = "r",
+                                         .python = "python3",
+                                         .args = options->engine_args,
+                                         .options = options->engine_options};
     const struct engine_demands demands = {.python = "python3", .watch = options->watch};
     struct engine_settled settled;
     struct engine_work *work;
     assert_int_equal(engine->begin(&params, NULL, &work, err), 0);
-    int result = engine->settle(work, &demands, &settled, err) || options_check(options, settled.each, err) ? -1 : 0;
+    int result =
+        engine->settle(work, &demands, &settled, err) || options_check(options, settled.each, err) ? -1 : 0;
     engine->destroy(work);
     return result;
 }
@@ -525,12 +545,15 @@ static void test_check(void **state)
           "--cloud-python=6", "--cloud-python=7", "--cloud-python=8", "--cloud-python=9", "--dist=each"},
          "--cloud-python: at most 8 interpreters"},
         {{"plan", "--watch"}, "--watch: only run has something to run again; leave out plan"},
-        {{"--watch", "--dist=each"}, "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
+        {{"--watch", "--dist=each"},
+         "--watch: cannot tell whose tests to run again with --dist=each; leave out one of them"},
         {{"--watch", "--dist=load"}, NULL},
-        {{"-n4", "--dist=no"}, "-n 4: --dist=no runs all tests in one process on this machine; leave out one of them"},
+        {{"-n4", "--dist=no"},
+         "-n 4: --dist=no runs all tests in one process on this machine; leave out one of them"},
         {{"-n0", "--dist=no"}, NULL},
         {{"-n4", "--dist=load"}, NULL},
-        {{"--cloud-ship-plugin=p"}, "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
+        {{"--cloud-ship-plugin=p"},
+         "--cloud-ship-plugin=p: goes along with pytest alone: add --cloud-ship-pytest"},
         {{"--cloud-ship-plugin=p", "--cloud-ship-pytest"}, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -551,7 +574,10 @@ static void test_formats_of_commands(void **state)
     (void)state;
     static const char *const commands[] = {"probe", "plan", "sync", "run"};
     static const char *const formats[] = {"table", "json", "tx", "sshlogin"};
-    static const bool taken[4][4] = {{true, true, false, false}, {true, true, true, true}, {true, true, true, true}, {true, false, false, false}};
+    static const bool taken[4][4] = {{true, true, false, false},
+                                     {true, true, true, true},
+                                     {true, true, true, true},
+                                     {true, false, false, false}};
     for (size_t c = 0; c < 4; c++)
         for (size_t f = 0; f < 4; f++) {
             struct options options;
@@ -561,9 +587,11 @@ static void test_formats_of_commands(void **state)
             snprintf(word, sizeof word, "--format=%s", formats[f]);
             snprintf(remedy, sizeof remedy, "use plan --format=%s", formats[f]);
             /* In any order, and without the command run. */
-            const char *const orders[][3] = {{commands[c], word, NULL}, {word, commands[c], NULL}, {word, NULL}};
+            const char *const orders[][3] = {
+                {commands[c], word, NULL}, {word, commands[c], NULL}, {word, NULL}};
             for (size_t i = 0; i < (c == COMMAND_RUN ? 3 : 2); i++) {
-                assert_int_equal(parse(&options, &line, (const char **)orders[i], &err), taken[c][f] ? 0 : -1);
+                assert_int_equal(parse(&options, &line, (const char **)orders[i], &err),
+                                 taken[c][f] ? 0 : -1);
                 assert_int_equal(err.status, taken[c][f] ? 0 : STATUS_USAGE);
                 if (!taken[c][f]) {
                     assert_memory_equal(err.text, word, strlen(word));
@@ -606,7 +634,8 @@ static void test_no_memory(void **state)
         struct error err;
         assert_int_equal(parse(&options, &line, (const char *[]){NULL}, &err), 0);
         alloc_fail_at(n);
-        int result = options_apply(&options, "cloud-node", "a", "tox.ini", &err) || options_apply(&options, "tx", "b", "", &err);
+        int result = options_apply(&options, "cloud-node", "a", "tox.ini", &err) ||
+                     options_apply(&options, "tx", "b", "", &err);
         assert_int_equal(result, alloc_has_failed());
         assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         options_clear(&options);
@@ -628,18 +657,27 @@ static void test_origin(void **state)
     struct options options;
     struct line line;
     struct error err = ERROR_INIT;
-    assert_int_equal(parse(&options, &line, (const char *[]){"--rsyncdir=typed", "--cloud-chdir=typed", NULL}, &err), 0);
+    assert_int_equal(
+        parse(&options, &line, (const char *[]){"--rsyncdir=typed", "--cloud-chdir=typed", NULL}, &err), 0);
     assert_int_equal(options_apply(&options, "rsyncdir", "x", "tox.ini", &err), 0);
     assert_int_equal(options_apply(&options, "rsyncdir", "y", "addopts", &err), 0);
     assert_int_equal(options_apply(&options, "cloud-chdir", "kept out", "tox.ini", &err), 0);
     assert_int_equal(options_apply(&options, "cloud-node", "n", "setup.cfg", &err), 0);
-    assert_int_equal(options_apply(&options, "cloud-mem-per-process", "0", "tox.ini", &(struct error)ERROR_INIT), -1);
+    assert_int_equal(
+        options_apply(&options, "cloud-mem-per-process", "0", "tox.ini", &(struct error)ERROR_INIT), -1);
     static const struct {
         const char *option, *value, *origin;
     } table[] = {
-        {NULL, NULL, ""},          {NULL, "x", ""},          {"no-such", NULL, ""},       {"rsyncdir", "typed", ""},
-        {"rsyncdir", "x", "tox.ini"}, {"rsyncdir", "y", "addopts"}, {"rsyncdir", NULL, "addopts"}, {"cloud-chdir", NULL, ""},
-        {"cloud-mem-per-process", NULL, ""}, {"cloud-node", "n", "setup.cfg"},
+        {NULL, NULL, ""},
+        {NULL, "x", ""},
+        {"no-such", NULL, ""},
+        {"rsyncdir", "typed", ""},
+        {"rsyncdir", "x", "tox.ini"},
+        {"rsyncdir", "y", "addopts"},
+        {"rsyncdir", NULL, "addopts"},
+        {"cloud-chdir", NULL, ""},
+        {"cloud-mem-per-process", NULL, ""},
+        {"cloud-node", "n", "setup.cfg"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const struct error why = {STATUS_USAGE, "", table[i].option, table[i].value};

@@ -4,6 +4,7 @@
 #include "ssh/agent.h"
 #include "ssh/identity.h"
 #include "ssh/key.h"
+
 #include "alloc.h"
 
 #include <errno.h>

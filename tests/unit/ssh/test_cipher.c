@@ -1,6 +1,7 @@
 /* Ciphers that the OpenSSH here does not know, told before anything is started. */
 #include "base/child.h"
 #include "ssh/cipher.h"
+
 #include "alloc.h"
 
 #include <fcntl.h>
@@ -23,7 +24,8 @@ static void make(const char *script)
 {
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0700);
     assert_true(fd >= 0);
-    assert_int_equal(dprintf(fd, "#!/bin/sh\n[ \"$*\" = '-Q cipher' ] || exit 9\n%s\n", script), (int)strlen(script) + 44);
+    assert_int_equal(dprintf(fd, "#!/bin/sh\n[ \"$*\" = '-Q cipher' ] || exit 9\n%s\n", script),
+                     (int)strlen(script) + 44);
     close(fd);
 }
 
@@ -45,8 +47,10 @@ static void test_names(void **state)
         {"-aes128-ctr,3des-cbc", NULL},
         {"^aes128-ctr", NULL},
         {"foo", "--cloud-rsync-cipher=foo: ssh here knows no cipher 'foo'; see ssh -Q cipher"},
-        {"aes256-gcm", "--cloud-rsync-cipher=aes256-gcm: ssh here knows no cipher aes256-gcm; is it aes256-gcm@openssh.com?"},
-        {"aes128-ctr,foo,3des-cbc", "--cloud-rsync-cipher=aes128-ctr,foo,3des-cbc: ssh here knows no cipher 'foo'; see ssh -Q cipher"},
+        {"aes256-gcm", "--cloud-rsync-cipher=aes256-gcm: ssh here knows no cipher aes256-gcm; is it "
+                       "aes256-gcm@openssh.com?"},
+        {"aes128-ctr,foo,3des-cbc",
+         "--cloud-rsync-cipher=aes128-ctr,foo,3des-cbc: ssh here knows no cipher 'foo'; see ssh -Q cipher"},
         {"-foo", "--cloud-rsync-cipher=-foo: ssh here knows no cipher 'foo'; see ssh -Q cipher"},
         {"AES128-CTR", "ssh here knows no cipher 'AES128-CTR'"},
         {"aes128-ct", "ssh here knows no cipher 'aes128-ct'"},

@@ -1,7 +1,8 @@
 /* Identities: texts that are no keys first, then which keys are offered in which order.  The keys are put
  * together here, so that no private key is kept anywhere. */
-#include "ssh/identity.h"
 #include "ssh/agent.h"
+#include "ssh/identity.h"
+
 #include "alloc.h"
 
 #include <openssl/evp.h>

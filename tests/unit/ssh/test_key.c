@@ -1,5 +1,6 @@
 /* Keys and base64: what must be refused first. */
 #include "ssh/key.h"
+
 #include "alloc.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* known_hosts: bad lines first, then what each line means.  The expected results are OpenSSH 9.2's. */
-#include "support.h"
-#include "ssh/known_hosts.h"
 #include "ssh/key.h"
+#include "ssh/known_hosts.h"
+
 #include "alloc.h"
+#include "support.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,12 +1,13 @@
 /* The answers of ssh -G, the classes of nodes that share one, and the asking: with a scripted ssh, and
  * with the real one against a configuration of our own. */
-#include "support.h"
-#include "alloc.h"
 #include "base/child.h"
 #include "ssh/host_rules.h"
 #include "ssh/sshconf.h"
 #include "ssh/sshconf_ask.h"
 #include "ssh/sshconf_class.h"
+
+#include "alloc.h"
+#include "support.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -58,8 +59,10 @@ static void test_parse_refuses(void **state)
         {"user ci\nhostname n1\naddressfamily any\nstricthostkeychecking ask\n" ALGORITHMS,
          "ssh -G: \"\" is not a port"},
         {ANSWER "sessiontype none\n", "ssh_config: SessionType is not default: no command can be run there"},
-        {ANSWER "sessiontype subsystem\n", "ssh_config: SessionType is not default: no command can be run there"},
-        {ANSWER "stdinnull yes\nsessiontype default\n", "ssh_config: StdinNull yes: no command can be run there"},
+        {ANSWER "sessiontype subsystem\n",
+         "ssh_config: SessionType is not default: no command can be run there"},
+        {ANSWER "stdinnull yes\nsessiontype default\n",
+         "ssh_config: StdinNull yes: no command can be run there"},
         {ANSWER "port 0\n", "ssh -G: \"0\" is not a port"},
         {ANSWER "port 65536\n", "ssh -G: \"65536\" is not a port"},
         {ANSWER "port 000022\n", "ssh -G: \"000022\" is not a port"},
@@ -80,7 +83,7 @@ static void test_parse_refuses(void **state)
     static const struct {
         const char *user;
         bool left; /* to OpenSSH */
-    } users[] = {{"a b", false}, {"DOM\\u", false},   {"-x", false},      {"u@d", false}, {"a/b", false},
+    } users[] = {{"a b", false}, {"DOM\\u", false},   {"-x", false},    {"u@d", false}, {"a/b", false},
                  {"m$", false},  {"\xc3\xa4", false}, {"u-${X}", true}, {"%u", true}};
     for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
         char text[512];
@@ -451,7 +454,8 @@ static void test_rules_files(void **state)
     snprintf(text, sizeof text, "Include \"%s\" d/c\nHost n1\n", in_base("etc/a.conf"));
     put_file(in_base("home/config"), text, 0600);
     assert_int_equal(mkdir(in_base("home/d"), 0700), 0);
-    put_file(in_base("home/d/c"), "Include d/e\nHost c\n", 0600); /* relative to the first directory, not to its own */
+    put_file(in_base("home/d/c"), "Include d/e\nHost c\n",
+             0600); /* relative to the first directory, not to its own */
     put_file(in_base("home/d/e"), "Host n1\n", 0600);
     assert_string_equal(read_and_match("n1"), "1101010");
     setenv("HOME", in_base("home"), 1);
@@ -696,7 +700,8 @@ static void test_ask_failures(void **state)
     (void)state;
     install_ssh("$host");
     struct node_list list = nodes("n1 bad1 n2 silent1 killed1 long1 user1 n3");
-    put_file(in_base("home/config"), "Host n*\nHost bad*\nHost silent*\nHost killed*\nHost long*\nHost user*\n", 0600);
+    put_file(in_base("home/config"),
+             "Host n*\nHost bad*\nHost silent*\nHost killed*\nHost long*\nHost user*\n", 0600);
     struct sshconf_set *set = must_ask(&list, 30000);
     assert_int_equal(asked(), 7);
     assert_string_equal(list.nodes[1].reason, "ssh -G: config: line 1: bad; terminating");

@@ -74,7 +74,8 @@ static const struct {
      "connect to host 10.0.0.1 port 22: No route to host"},
     {"ssh: connect to host 10.0.0.1 port 22: Network is unreachable\r\n", NODE_OFFLINE,
      "connect to host 10.0.0.1 port 22: Network is unreachable"},
-    {"Timeout, server 10.0.0.1 not responding.\r\n", NODE_OFFLINE, "Timeout, server 10.0.0.1 not responding."},
+    {"Timeout, server 10.0.0.1 not responding.\r\n", NODE_OFFLINE,
+     "Timeout, server 10.0.0.1 not responding."},
     {"Connection timed out during banner exchange\r\nConnection to 10.0.0.1 port 22 timed out\r\n",
      NODE_OFFLINE, "Connection timed out during banner exchange"},
     {"kex_exchange_identification: Connection closed by remote host\r\nConnection closed by 10.0.0.1 port "

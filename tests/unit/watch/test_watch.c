@@ -1,8 +1,10 @@
-/* Real trees and the real inotify, but time is the test's own: poll(2) and clock_ms() are wrapped, so that waiting takes no
- * time, changes come at their very millisecond, and a wait in which nothing happens ends by a signal that never was. */
+/* Real trees and the real inotify, but time is the test's own: poll(2) and clock_ms() are wrapped, so that
+ * waiting takes no time, changes come at their very millisecond, and a wait in which nothing happens ends by
+ * a signal that never was. */
 #include "base/child.h"
 #include "watch/watch.h"
 #include "watch/watch_inotify.h"
+
 #include "alloc.h"
 
 #include <dirent.h>
@@ -78,8 +80,9 @@ static void append(const char *path)
     fclose(f);
 }
 
-/* One word each: w FILE, written; o FILE, opened for writing only; t PATH, touched; f PATH, given one fixed time; x PATH, mode 0755; p FIFO; d DIR, made with those
- * above it; r PATH, removed with all in it; m FROM TO; l TARGET LINK. */
+/* One word each: w FILE, written; o FILE, opened for writing only; t PATH, touched; f PATH, given one fixed
+ * time; x PATH, mode 0755; p FIFO; d DIR, made with those above it; r PATH, removed with all in it; m FROM
+ * TO; l TARGET LINK. */
 static void do_one(char what, const char *path, const char *to)
 {
     char a[PATH_MAX], b[PATH_MAX];
@@ -211,18 +214,18 @@ static const char *wait_for(struct watch *w)
     return changed;
 }
 
-#define assert_changed(w, path)                                                                                \
-    do {                                                                                                           \
-        const char *said_ = wait_for(w);                                                                           \
-        if (!said_)                                                                                                \
-            fail_msg("no change seen");                                                                            \
-        assert_string_equal(said_, path);                                                                          \
+#define assert_changed(w, path)                                                                              \
+    do {                                                                                                     \
+        const char *said_ = wait_for(w);                                                                     \
+        if (!said_)                                                                                          \
+            fail_msg("no change seen");                                                                      \
+        assert_string_equal(said_, path);                                                                    \
     } while (0)
-#define assert_nothing(w)                                                                                          \
-    do {                                                                                                           \
-        const char *said_ = wait_for(w);                                                                           \
-        if (said_)                                                                                                 \
-            fail_msg("changed: %s", said_);                                                                        \
+#define assert_nothing(w)                                                                                    \
+    do {                                                                                                     \
+        const char *said_ = wait_for(w);                                                                     \
+        if (said_)                                                                                           \
+            fail_msg("changed: %s", said_);                                                                  \
     } while (0)
 
 /* --- inotify's limits --- */
@@ -387,11 +390,12 @@ static bool is_one_of(const char *path, const char *words)
 static void check_seen(size_t i, const char *how, const char *expected, const char *seen, bool polling)
 {
     if (expected ? !seen || !is_one_of(seen, expected) : seen != NULL)
-        fail_msg("%s, %s%s: %s, not %s", cases[i].changes, how, polling ? ", polling" : "", seen ? seen : "nothing",
-                 expected ? expected : "nothing");
+        fail_msg("%s, %s%s: %s, not %s", cases[i].changes, how, polling ? ", polling" : "",
+                 seen ? seen : "nothing", expected ? expected : "nothing");
 }
 
-/* Each thing before the wait, during it, and during a run; and always another one after it, since the watch must go on. */
+/* Each thing before the wait, during it, and during a run; and always another one after it, since the watch
+ * must go on. */
 static void test_changes(void **state)
 {
     (void)state;
@@ -409,7 +413,8 @@ static void test_changes(void **state)
                 change(cases[i].changes);
             if (when == 2)
                 end(w);
-            check_seen(i, hows[when], when == 2 ? cases[i].in_run : cases[i].expected, wait_for(w), watch_polls(w));
+            check_seen(i, hows[when], when == 2 ? cases[i].in_run : cases[i].expected, wait_for(w),
+                       watch_polls(w));
             assert_nothing(w);
             at(100, "w another");
             assert_changed(w, "another");
@@ -609,15 +614,18 @@ static void test_root_gone(void **state)
 static char outer[80], outer_venv[80], pkg_sub[80];
 static char *outer_dirs[] = {outer, outer_venv, NULL}, *part_dirs[] = {pkg_sub, outer, NULL};
 static const struct watch_tree outer_tree = {.root = root, .ignores = ignores, .dirs = outer_dirs};
-static const struct watch_tree part_tree = {.root = root, .ignores = ignores, .dirs = part_dirs, .part = true};
+static const struct watch_tree part_tree = {
+    .root = root, .ignores = ignores, .dirs = part_dirs, .part = true};
 
 static void new_outer_tree(void)
 {
     new_tree();
     snprintf(outer, sizeof outer, "%s/libs", base);
-    snprintf(outer_venv, sizeof outer_venv, "%s/up/build", base); /* of which "build" in ignores makes nothing */
+    snprintf(outer_venv, sizeof outer_venv, "%s/up/build",
+             base); /* of which "build" in ignores makes nothing */
     snprintf(pkg_sub, sizeof pkg_sub, "%s/pkg/sub", root);
-    change("d ../libs/one;w ../libs/one/m.py;w ../libs/data;d ../libsx;d ../up/build;d pkg/sub/deep;d pkg/subx");
+    change(
+        "d ../libs/one;w ../libs/one/m.py;w ../libs/data;d ../libsx;d ../up/build;d pkg/sub/deep;d pkg/subx");
 }
 
 static void test_tops_gone(void **state)
@@ -841,8 +849,9 @@ static void test_limit_at_once(void **state)
         size_t adds;
         const char *why;
     } limits[] = {
-        {EMFILE, 0, 0, "max_user_instances"}, {ENOSYS, 0, 0, "not implemented"},   {0, ENOSPC, 0, "max_user_watches"},
-        {0, ENOSPC, 2, "max_user_watches"},   {0, ENOMEM, 1, "Cannot allocate"},
+        {EMFILE, 0, 0, "max_user_instances"}, {ENOSYS, 0, 0, "not implemented"},
+        {0, ENOSPC, 0, "max_user_watches"},   {0, ENOSPC, 2, "max_user_watches"},
+        {0, ENOMEM, 1, "Cannot allocate"},
     };
     for (size_t i = 0; i < COUNT(limits); i++) {
         struct error err = ERROR_INIT;
@@ -971,16 +980,17 @@ static void test_overflow(void **state)
 static void test_remote_file_systems(void **state)
 {
     (void)state;
-    assert_true(watch_inotify_misses(0x6969));              /* NFS */
-    assert_true(watch_inotify_misses(0x65735546));          /* FUSE */
+    assert_true(watch_inotify_misses(0x6969));                         /* NFS */
+    assert_true(watch_inotify_misses(0x65735546));                     /* FUSE */
     assert_true(watch_inotify_misses((unsigned long)(int)0xfe534d42)); /* SMB2, where f_type is an int */
-    assert_false(watch_inotify_misses(0xef53));             /* ext4 */
-    assert_false(watch_inotify_misses(0x01021994));         /* tmpfs */
-    assert_false(watch_inotify_misses(0x794c7630));         /* overlay */
+    assert_false(watch_inotify_misses(0xef53));                        /* ext4 */
+    assert_false(watch_inotify_misses(0x01021994));                    /* tmpfs */
+    assert_false(watch_inotify_misses(0x794c7630));                    /* overlay */
 }
 #endif
 
-/* Directories made, moved about and removed in bursts: afterwards each that is there is watched, under its present name. */
+/* Directories made, moved about and removed in bursts: afterwards each that is there is watched, under its
+ * present name. */
 static void test_bursts(void **state)
 {
     (void)state;

@@ -108,7 +108,8 @@ static void test_patterns(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(patterns); i++)
-        if (rsync_pattern_matches(patterns[i].pattern, patterns[i].path, patterns[i].directory) != patterns[i].matches)
+        if (rsync_pattern_matches(patterns[i].pattern, patterns[i].path, patterns[i].directory) !=
+            patterns[i].matches)
             fail_msg("%s with %s%s", patterns[i].pattern, patterns[i].path, patterns[i].directory ? "/" : "");
 }
 
@@ -190,8 +191,10 @@ static void test_ignored(void **state)
 static void test_sources(void **state)
 {
     (void)state;
-    static const char *const sources[] = {"a.py", "pkg/a.pyi", "a.pyx", "a.pxd", "tox.ini", "setup.cfg", "d/pyproject.toml"};
-    static const char *const others[] = {"", "py", "a.pyc", "report.xml", ".coverage", "a.py/b", "a.txt", "a.PY", "a.c", "apy"};
+    static const char *const sources[] = {"a.py",    "pkg/a.pyi", "a.pyx",           "a.pxd",
+                                          "tox.ini", "setup.cfg", "d/pyproject.toml"};
+    static const char *const others[] = {"",       "py",    "a.pyc", "report.xml", ".coverage",
+                                         "a.py/b", "a.txt", "a.PY",  "a.c",        "apy"};
     for (size_t i = 0; i < COUNT(sources); i++)
         assert_true(watch_is_source(sources[i]));
     for (size_t i = 0; i < COUNT(others); i++)

@@ -1,6 +1,7 @@
-#include "alloc.h"
-#include "engine/pytest/rerun.h"
 #include "base/strv.h"
+#include "engine/pytest/rerun.h"
+
+#include "alloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +27,8 @@ static void write_file(const char *text)
 static void test_malformed(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "{", "{}", "\"a\"", "[1]", "[\"a\", null]", "[[\"a\"]]", "[\"a\\u0000b\"]"};
+    static const char *const texts[] = {
+        "", "{", "{}", "\"a\"", "[1]", "[\"a\", null]", "[[\"a\"]]", "[\"a\\u0000b\"]"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char **args;
         size_t count;

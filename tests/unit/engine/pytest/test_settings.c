@@ -1,10 +1,12 @@
-#include "alloc.h"
 #include "base/child.h"
-#include "engine/pytest/env.h"
 #include "base/rundir.h"
-#include "engine/pytest/settings.h"
 #include "base/strv.h"
+#include "engine/pytest/env.h"
+#include "engine/pytest/settings.h"
 
+#include "alloc.h"
+
+#include <jansson.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,8 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <jansson.h>
 
 #include <cmocka.h>
 
@@ -50,21 +50,26 @@ static void test_bad_answers(void **state)
         {"{" VERSIONS "}", STATUS_BUG, "malformed: options"},
         {"{" VERSIONS ", \"options\": [1]}", STATUS_BUG, "malformed: options"},
         {"{" VERSIONS ", \"options\": [{\"name\": \"x\"}]}", STATUS_BUG, "malformed: options"},
-        {"{" VERSIONS ", \"options\": [{\"name\": \"x\", \"value\": 1, \"origin\": \"\"}]}", STATUS_BUG, "malformed: value"},
+        {"{" VERSIONS ", \"options\": [{\"name\": \"x\", \"value\": 1, \"origin\": \"\"}]}", STATUS_BUG,
+         "malformed: value"},
         {"{" VERSIONS ", \"options\": [], \"args\": \"x\"}", STATUS_BUG, "malformed: args"},
         {"{" VERSIONS ", \"options\": [], \"args\": [null]}", STATUS_BUG, "malformed: args"},
         {"{" VERSIONS ", \"options\": [], \"modules\": []}", STATUS_BUG, "malformed: args"},
         {"{" VERSIONS ", \"options\": [], \"args\": []}", STATUS_BUG, "malformed: modules"},
-        {"{" VERSIONS ", \"options\": [], \"args\": [], \"modules\": [\"a b\"]}", STATUS_BUG, "malformed: modules"},
-        {"{" VERSIONS ", \"options\": [], \"args\": [], \"modules\": [\"\"]}", STATUS_BUG, "malformed: modules"},
-        {"{" VERSIONS ", \"options\": [], \"args\": [\"a\\u0000b\"], \"modules\": []}", STATUS_BUG, "malformed: "},
+        {"{" VERSIONS ", \"options\": [], \"args\": [], \"modules\": [\"a b\"]}", STATUS_BUG,
+         "malformed: modules"},
+        {"{" VERSIONS ", \"options\": [], \"args\": [], \"modules\": [\"\"]}", STATUS_BUG,
+         "malformed: modules"},
+        {"{" VERSIONS ", \"options\": [], \"args\": [\"a\\u0000b\"], \"modules\": []}", STATUS_BUG,
+         "malformed: "},
         {"{" VERSIONS ", " REST ", \"dist\": 1}", STATUS_BUG, "malformed: dist"},
         {"{" VERSIONS ", " REST ", \"here\": true}", STATUS_BUG, "malformed: here"},
         {"{" VERSIONS ", " REST ", \"notes\": {}}", STATUS_BUG, "malformed: notes"},
         {"{\"error\": {\"status\": 1, \"text\": \"x\"}}", STATUS_BUG, "malformed: error"},
         {"{\"error\": {\"status\": 65}}", STATUS_BUG, "malformed: error"},
         {"{\"error\": {\"status\": 65, \"text\": \"\"}}", STATUS_BUG, "malformed: error"},
-        {"{\"error\": {\"status\": 65, \"text\": \"tox.ini: so\\nit is\"}}", STATUS_DATA, "tox.ini: so?it is"},
+        {"{\"error\": {\"status\": 65, \"text\": \"tox.ini: so\\nit is\"}}", STATUS_DATA,
+         "tox.ini: so?it is"},
         {"{\"error\": {\"status\": 78, \"text\": \"no\"}}", STATUS_TOOL, "no"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -79,11 +84,13 @@ static void test_bad_answers(void **state)
     }
 }
 
-static const char whole[] =
-    "{" VERSIONS ", \"inifile\": null, \"options\": [{\"name\": \"cloud-node\", \"value\": \"a\", \"origin\": \"tox.ini\"},"
-    "{\"name\": \"cloud-ship-pytest\", \"value\": null, \"origin\": \"\"}], \"args\": [\"tests\", \"-k\", \"a b\"],"
-    "\"options_only\": [\"-k\", \"a b\"], \"dist\": \"each\", \"here\": \"--co\", \"modules\": [\"pytest\", \"pkg.plugin\"], \"notes\": [\"so\"],"
-    "\"ship\": [\"pytest 7.2.1\"]}";
+static const char whole[] = "{" VERSIONS ", \"inifile\": null, \"options\": [{\"name\": \"cloud-node\", "
+                            "\"value\": \"a\", \"origin\": \"tox.ini\"},"
+                            "{\"name\": \"cloud-ship-pytest\", \"value\": null, \"origin\": \"\"}], "
+                            "\"args\": [\"tests\", \"-k\", \"a b\"],"
+                            "\"options_only\": [\"-k\", \"a b\"], \"dist\": \"each\", \"here\": \"--co\", "
+                            "\"modules\": [\"pytest\", \"pkg.plugin\"], \"notes\": [\"so\"],"
+                            "\"ship\": [\"pytest 7.2.1\"]}";
 
 static void assert_whole(const struct settings *s)
 {
@@ -146,8 +153,13 @@ static const char *const plugins[] = {"pytest-timeout", "x", NULL};
 
 static struct settings_query *ask(bool ship, struct error *err)
 {
-    const struct settings_params params = {
-        .python = python, .rundir = dir, .run_id = "r1", .args = args, .dist = ship ? "no" : NULL, .ship = ship, .ship_plugins = ship ? plugins : NULL};
+    const struct settings_params params = {.python = python,
+                                           .rundir = dir,
+                                           .run_id = "r1",
+                                           .args = args,
+                                           .dist = ship ? "no" : NULL,
+                                           .ship = ship,
+                                           .ship_plugins = ship ? plugins : NULL};
     *err = (struct error)ERROR_INIT;
     return settings_ask(&params, err);
 }
@@ -159,8 +171,10 @@ static void test_ask(void **state)
     struct error err;
     unsetenv("PYTEST_PLUGINS");
     snprintf(script, sizeof script,
-             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$_CLOUDPLAN_SHIP\" \"$_CLOUDPLAN_SHIP_FORCE\" \"$_CLOUDPLAN_SHIP_PLUGINS\" \"$CLOUDPLAN_CONTROLLER\" \"$_CLOUDPLAN_DIST\" > %s\n"
-             "i=0; while [ $i -lt 3000 ]; do echo 'a line of noise that is longer than a pipe holds, many times over'; i=$((i + 1)); done\n"
+             "printf '[%%s]' \"$@\" \"$PYTEST_PLUGINS\" \"$_CLOUDPLAN_SHIP\" \"$_CLOUDPLAN_SHIP_FORCE\" "
+             "\"$_CLOUDPLAN_SHIP_PLUGINS\" \"$CLOUDPLAN_CONTROLLER\" \"$_CLOUDPLAN_DIST\" > %s\n"
+             "i=0; while [ $i -lt 3000 ]; do echo 'a line of noise that is longer than a pipe holds, many "
+             "times over'; i=$((i + 1)); done\n"
              "cat > $_CLOUDPLAN_SETTINGS <<'END'\n%s\nEND\nexit 0",
              record, whole);
     python_is(script);
@@ -175,7 +189,8 @@ static void test_ask(void **state)
     FILE *f = fopen(record, "r");
     assert_non_null(f);
     char expected[sizeof text + 128];
-    snprintf(expected, sizeof expected, "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1][no]", text);
+    snprintf(expected, sizeof expected,
+             "[-m][pytest][tests/][-k][a b][pytest_cloudplan][%s][1][pytest-timeout x][r1][no]", text);
     text[fread(text, 1, sizeof text - 1, f)] = '\0';
     fclose(f);
     assert_string_equal(text, expected);
@@ -191,28 +206,40 @@ static void test_no_answer(void **state)
     } cases[] = {
         /* pytest_check() asks with -c. */
         {"[ $1 = -c ] && exit 0; exit 1", STATUS_TOOL, "no module named pytest"},
-        {"[ $1 = -c ] || { echo 'No module named pytest' >&2; exit 1; }", STATUS_TOOL, "no module named pytest"},
-        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
+        {"[ $1 = -c ] || { echo 'No module named pytest' >&2; exit 1; }", STATUS_TOOL,
+         "no module named pytest"},
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo "
+         "cloudplan-version "
          "execnet 1.9; else echo first; echo 'ERROR: tox.ini:3: unexpected line' >&2; echo >&2; exit 4; fi",
          STATUS_DATA, "pytest cannot read its configuration: tox.ini:3: unexpected line"},
-        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo "
+         "cloudplan-version "
          "execnet 1.9; else echo Traceback; echo 'ImportError: no plugin'; echo '  bye'; exit 1; fi",
          STATUS_DATA, "pytest cannot read its configuration: ImportError: no plugin"},
-        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
-         "execnet 1.9; fi", STATUS_DATA,
-         "pytest cannot read its configuration: it ended with status 0 and said nothing: os._exit or sys.exit in a conftest.py"},
-        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
-         "execnet 1.9; else exit 3; fi", STATUS_DATA, "pytest cannot read its configuration: it said nothing"},
-        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo cloudplan-version "
-         "execnet 1.9; else echo 'ERROR: usage: __main__.py [options]'; echo '__main__.py: error: argument --cloud-node: expected one "
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo "
+         "cloudplan-version "
+         "execnet 1.9; fi",
+         STATUS_DATA,
+         "pytest cannot read its configuration: it ended with status 0 and said nothing: os._exit or "
+         "sys.exit in a conftest.py"},
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo "
+         "cloudplan-version "
+         "execnet 1.9; else exit 3; fi",
+         STATUS_DATA, "pytest cannot read its configuration: it said nothing"},
+        {"if [ $1 = -c ]; then echo cloudplan-version pytest 7.2; echo cloudplan-version xdist 3.1; echo "
+         "cloudplan-version "
+         "execnet 1.9; else echo 'ERROR: usage: __main__.py [options]'; echo '__main__.py: error: argument "
+         "--cloud-node: expected one "
          "argument'; echo '  inifile: None'; exit 4; fi",
          STATUS_DATA, "pytest cannot read its configuration: argument --cloud-node: expected one argument"},
         {"echo 'ERROR: /t/settings.json: No space left on device' >&2; exit 71", STATUS_SYSTEM,
          "pytest could not tell its configuration: /t/settings.json: No space left on device"},
-        {"echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", STATUS_SYSTEM, "[Errno 28] No space left on device"},
-        {"echo \"FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']\" >&2; exit 1", STATUS_SYSTEM,
-         "No usable temporary directory"},
-        {"kill -KILL $$", STATUS_SYSTEM, "pytest was ended by signal 9 (Killed) while it read its configuration"},
+        {"echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", STATUS_SYSTEM,
+         "[Errno 28] No space left on device"},
+        {"echo \"FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp']\" >&2; exit 1",
+         STATUS_SYSTEM, "No usable temporary directory"},
+        {"kill -KILL $$", STATUS_SYSTEM,
+         "pytest was ended by signal 9 (Killed) while it read its configuration"},
         {"echo garbage > $_CLOUDPLAN_SETTINGS", STATUS_BUG, "malformed"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -230,14 +257,17 @@ static void test_no_answer(void **state)
         settings_destroy(q);
     }
     struct error err = ERROR_INIT;
-    const struct settings_params params = {.python = "/nonexistent/python3", .rundir = dir, .run_id = "r1", .args = args};
+    const struct settings_params params = {
+        .python = "/nonexistent/python3", .rundir = dir, .run_id = "r1", .args = args};
     assert_null(settings_ask(&params, &err));
     assert_int_equal(err.status, STATUS_TOOL);
     settings_destroy(NULL);
-    static char *const blocking[][4] = {{"-p", "no:pytest_cloudplan", NULL}, {"tests", "-pno:cloudplan", NULL},
+    static char *const blocking[][4] = {{"-p", "no:pytest_cloudplan", NULL},
+                                        {"tests", "-pno:cloudplan", NULL},
                                         {"-p", "no:pytest_cloudplan.controller", NULL}};
     for (size_t i = 0; i < sizeof blocking / sizeof *blocking; i++) {
-        const struct settings_params blocked = {.python = python, .rundir = dir, .run_id = "r1", .args = blocking[i]};
+        const struct settings_params blocked = {
+            .python = python, .rundir = dir, .run_id = "r1", .args = blocking[i]};
         err = (struct error)ERROR_INIT;
         assert_null(settings_ask(&blocked, &err));
         assert_int_equal(err.status, STATUS_USAGE);
@@ -394,9 +424,11 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_answer),    cmocka_unit_test(test_ask),
-        cmocka_unit_test(test_no_answer),   cmocka_unit_test(test_no_memory), cmocka_unit_test(test_mentioned),
-        cmocka_unit_test(test_plugin_files), cmocka_unit_test(test_plugin_environment), cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_bad_answers),  cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_ask),          cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_mentioned),
+        cmocka_unit_test(test_plugin_files), cmocka_unit_test(test_plugin_environment),
+        cmocka_unit_test(test_signal),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,23 +1,24 @@
-/* The engine pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters are
- * shell scripts. */
+/* The engine pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters
+ * are shell scripts. */
 #include "base/child.h"
 #include "engine/pytest/check.h"
 #include "engine/pytest/start.h"
 
 #include "alloc.h"
 
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static char dir[] = "/tmp/test_pytest_start.XXXXXX";
 static char python[sizeof dir + 16], record[sizeof dir + 16];
@@ -87,8 +88,13 @@ static char *const args[] = {"tests/", "-k", "a b\n", "", NULL};
 
 static int run(const char *dist, int *status, struct error *err)
 {
-    const struct pytest_start params = {
-        .rundir = dir, .run_id = "abc", .python = python, .tx = tx, .dist = dist, .args = args, .failed = "/x/failed"};
+    const struct pytest_start params = {.rundir = dir,
+                                        .run_id = "abc",
+                                        .python = python,
+                                        .tx = tx,
+                                        .dist = dist,
+                                        .args = args,
+                                        .failed = "/x/failed"};
     return pytest_run(&params, status, err);
 }
 
@@ -150,7 +156,8 @@ static void test_status_0_takes_a_record(void **state)
         {"exit 0", 0, "before it had told of every test"},
         {"exec true", 0, "before it had told of every test"},
         {"set -- $_CLOUDPLAN_RECORD; echo \"$1 2 of the 5 tests have no result\" > $2", 0,
-         "pytest ended with status 0, but 2 of the 5 tests have no result: does a conftest.py or a plugin replace the exit status?"},
+         "pytest ended with status 0, but 2 of the 5 tests have no result: does a conftest.py or a plugin "
+         "replace the exit status?"},
         {"set -- $_CLOUDPLAN_RECORD; printf '%s completed' $1 > $2", 0, "but completed:"},
         {"set -- $_CLOUDPLAN_RECORD; printf '%s' $1 > $2", 0, "before it had told"},
         {"set -- $_CLOUDPLAN_RECORD; printf 'x%s complete' $1 > $2", 0, "before it had told"},
@@ -298,8 +305,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_check),       cmocka_unit_test(test_run),     cmocka_unit_test(test_run_fails),
-        cmocka_unit_test(test_status_0_takes_a_record), cmocka_unit_test(test_allocations), cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_check),       cmocka_unit_test(test_run),
+        cmocka_unit_test(test_run_fails),   cmocka_unit_test(test_status_0_takes_a_record),
+        cmocka_unit_test(test_allocations), cmocka_unit_test(test_signals),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,19 +1,20 @@
+#include "base/strv.h"
+#include "engine/pytest/xspec.h"
+#include "engine/sshlogin.h"
+#include "ssh/sshconf.h"
+
+#include "alloc.h"
+
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-
-#include "base/strv.h"
-#include "alloc.h"
-#include "ssh/sshconf.h"
-#include "engine/pytest/xspec.h"
-#include "engine/sshlogin.h"
-
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 #define PYTHONS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -118,7 +119,8 @@ static void test_refused(void **state)
     node_list_clear(&list);
 }
 
-/* Jenkins names a job's directory as the job.  What execnet's shlex.split() is told, it takes for one word again. */
+/* Jenkins names a job's directory as the job.  What execnet's shlex.split() is told, it takes for one word
+ * again. */
 static void test_local_python_with_blanks(void **state)
 {
     (void)state;
@@ -155,7 +157,8 @@ static void test_values_taken(void **state)
     struct error err = ERROR_INIT;
     struct xspec_params params = {"/srv/Gr\xc3\xbc\xc3\x9f"
                                   "e,x=1",
-                                  PYTHONS("~ci/a=b/bin/python3.11"), NULL, "/tmp/cloudplan.x/ssh_config", false};
+                                  PYTHONS("~ci/a=b/bin/python3.11"), NULL, "/tmp/cloudplan.x/ssh_config",
+                                  false};
     assert_strings(xspec_tx(&list, &params, &err), &err,
                    "ssh=a//id=a_0//node=a//chdir=/srv/Gr\xc3\xbc\xc3\x9f"
                    "e,x=1//python=~ci/a=b/bin/python3.11"
@@ -174,7 +177,8 @@ static const struct {
     {"ci@[fe80::1]:22", "ssh=-p 22 ci@fe80::1", "fe80::1", "1/ci@[fe80::1]:22"},
     {"::", "ssh=::", "::", "1/::"},
     {"::FFFF:10.0.0.1", "ssh=::FFFF:10.0.0.1", "::FFFF:10.0.0.1", "1/0:0:0:0:0:ffff:a00:1"},
-    {"ci@[64:ff9b::1.2.3.255]:22", "ssh=-p 22 ci@64:ff9b::1.2.3.255", "64:ff9b::1.2.3.255", "1/ci@[64:ff9b:0:0:0:0:102:3ff]:22"},
+    {"ci@[64:ff9b::1.2.3.255]:22", "ssh=-p 22 ci@64:ff9b::1.2.3.255", "64:ff9b::1.2.3.255",
+     "1/ci@[64:ff9b:0:0:0:0:102:3ff]:22"},
     {"CORP+ci@a", "ssh=CORP+ci@a", "a", "1/CORP+ci@a"},
 };
 
@@ -186,8 +190,8 @@ static void test_nodes(void **state)
         struct error err = ERROR_INIT;
         char expected[512];
         snprintf(expected, sizeof expected,
-                 "%s//id=%s_0//node=%s//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3", nodes[i].ssh,
-                 nodes[i].id, nodes[i].word);
+                 "%s//id=%s_0//node=%s//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
+                 nodes[i].ssh, nodes[i].id, nodes[i].word);
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
         assert_strings(sshlogin_list(&list, &err), &err, nodes[i].login);
         node_list_clear(&list);
@@ -230,15 +234,19 @@ static void test_told_places(void **state)
         alloc_fail_at(0);
         assert_true((xspecs == NULL) == failed);
         if (xspecs)
-            assert_strings(xspecs, &err,
-                           "ssh=a//id=a_0//node=a//chdir=/home/ci/pytest_ci_app//python=/home/ci/pytest_ci_app/venv/bin/python3\n"
-                           "ssh=b//id=b_0//node=b//chdir=/srv/b/pytest_ci_app~2//python=/srv/b/pytest_ci_app~2/venv/bin/python3\n"
-                           "ssh=c//id=c_0//node=c//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3");
+            assert_strings(
+                xspecs, &err,
+                "ssh=a//id=a_0//node=a//chdir=/home/ci/pytest_ci_app//python=/home/ci/pytest_ci_app/venv/bin/"
+                "python3\n"
+                "ssh=b//id=b_0//node=b//chdir=/srv/b/pytest_ci_app~2//python=/srv/b/pytest_ci_app~2/venv/bin/"
+                "python3\n"
+                "ssh=c//id=c_0//node=c//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3");
     }
     node_list_clear(&list);
 }
 
-/* A name is where the probe has found it: not before the guard has told, nor what cannot stand in an xspec. */
+/* A name is where the probe has found it: not before the guard has told, nor what cannot stand in an xspec.
+ */
 static void test_found_pythons(void **state)
 {
     (void)state;
@@ -262,10 +270,12 @@ static void test_found_pythons(void **state)
         const struct xspec_params params = {"d", PYTHONS(table[i].python), NULL, NULL, false};
         char expected[256];
         list.nodes[0].has_facts = true;
-        snprintf(list.nodes[0].facts.python_path, sizeof list.nodes[0].facts.python_path, "%s", table[i].found);
+        snprintf(list.nodes[0].facts.python_path, sizeof list.nodes[0].facts.python_path, "%s",
+                 table[i].found);
         if (table[i].told)
             assert_int_equal(node_set_dir(&list.nodes[0], "d", 1, "/x/d", &err), 0);
-        snprintf(expected, sizeof expected, "ssh=a//id=a_0//node=a//chdir=%sd//python=%s", table[i].told ? "/x/" : "", table[i].expected);
+        snprintf(expected, sizeof expected, "ssh=a//id=a_0//node=a//chdir=%sd//python=%s",
+                 table[i].told ? "/x/" : "", table[i].expected);
         assert_strings(xspec_tx(&list, &params, &err), &err, expected);
         node_list_clear(&list);
     }
@@ -287,10 +297,11 @@ static void test_copies(void **state)
         assert_true((xspecs == NULL) == failed);
         assert_int_equal(err.status, failed ? STATUS_SYSTEM : 0);
         if (xspecs)
-            assert_strings(xspecs, &err,
-                           "ssh=a//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3\n"
-                           "ssh=b//id=b_0//node=b//chdir=pytest_ci_app~2//python=pytest_ci_app~2/venv/bin/python3\n"
-                           "popen//id=localhost_0");
+            assert_strings(
+                xspecs, &err,
+                "ssh=a//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3\n"
+                "ssh=b//id=b_0//node=b//chdir=pytest_ci_app~2//python=pytest_ci_app~2/venv/bin/python3\n"
+                "popen//id=localhost_0");
     }
     node_list_clear(&list);
 }
@@ -328,8 +339,8 @@ static void test_each(void **state)
     (void)state;
     struct node_list list = ready("ci@10.0.120.1:22 b gone : none");
     struct error err = ERROR_INIT;
-    struct xspec_params params = {"d", PYTHONS("d/venv/bin/python3", "/opt/python3.9"), PYTHONS("/venv/python3", "python3.9"),
-                                  "c", true};
+    struct xspec_params params = {"d", PYTHONS("d/venv/bin/python3", "/opt/python3.9"),
+                                  PYTHONS("/venv/python3", "python3.9"), "c", true};
     say(&list.nodes[0], "Linux", "x86_64", "3.11.2", "3.9.18");
     say(&list.nodes[1], "FreeBSD", "amd64", "3.13.0rc1+", "3.9.18");
     say(&list.nodes[2], "Linux", "x86_64", "3.11.2", "3.9.18");
@@ -337,15 +348,20 @@ static void test_each(void **state)
     say(&list.nodes[4], "Linux", "aarch64", "3.11.2", "3.9.18");
     node_set(&list.nodes[2], NODE_UNFIT, "too small");
     list.nodes[4].processes = 0;
-    assert_strings(xspec_tx(&list, &params, &err), &err,
-                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.11.2//node=ci@10.0.120.1:22//chdir=d//python=d/venv/bin/python3"
-                   "//ssh_config=c\n"
-                   "ssh=-p 22 ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.9.18//node=ci@10.0.120.1:22//chdir=d//python=/opt/python3.9"
-                   "//ssh_config=c\n"
-                   "ssh=b//id=b_FreeBSD-amd64_py3.13.0rc1_//node=b//chdir=d//python=d/venv/bin/python3//ssh_config=c\n"
-                   "ssh=b//id=b_FreeBSD-amd64_py3.9.18//node=b//chdir=d//python=/opt/python3.9//ssh_config=c\n"
-                   "popen//id=localhost_Linux-aarch64_py3.11.2//python=/venv/python3\n"
-                   "popen//id=localhost_Linux-aarch64_py3.9.18//python=python3.9");
+    assert_strings(
+        xspec_tx(&list, &params, &err), &err,
+        "ssh=-p 22 "
+        "ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.11.2//node=ci@10.0.120.1:22//chdir=d//python=d/venv/"
+        "bin/python3"
+        "//ssh_config=c\n"
+        "ssh=-p 22 "
+        "ci@10.0.120.1//id=10.0.120.1_Linux-x86_64_py3.9.18//node=ci@10.0.120.1:22//chdir=d//python=/opt/"
+        "python3.9"
+        "//ssh_config=c\n"
+        "ssh=b//id=b_FreeBSD-amd64_py3.13.0rc1_//node=b//chdir=d//python=d/venv/bin/python3//ssh_config=c\n"
+        "ssh=b//id=b_FreeBSD-amd64_py3.9.18//node=b//chdir=d//python=/opt/python3.9//ssh_config=c\n"
+        "popen//id=localhost_Linux-aarch64_py3.11.2//python=/venv/python3\n"
+        "popen//id=localhost_Linux-aarch64_py3.9.18//python=python3.9");
     assert_strings(sshlogin_list(&list, &err), &err, "2/ci@10.0.120.1:22\n2/b\n2/:");
     node_list_clear(&list);
 }
@@ -361,8 +377,7 @@ static void test_each_of_hostile_facts(void **state)
         {"a//python=sh", "x y", "3\n", "a_a__python_sh-x_y_py3_"},
         {"$(id)", "../..", "`id`;'\"", "a___id_-.._.._py_id____"},
         {"\xc3\x84", "\xff", "\x7f", "a___-__py_"},
-        {"0123456789012345678901234567890123456789", "-", ".",
-         "a_01234567890123456789012345678901--_py."},
+        {"0123456789012345678901234567890123456789", "-", ".", "a_01234567890123456789012345678901--_py."},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct node_list list = ready("a");
@@ -588,7 +603,8 @@ static void test_odd_users_of_ssh_config(void **state)
         list.nodes[0].conf = &conf;
         snprintf(expected, sizeof expected, "1/%s%sa", users[i].login ? user : "", users[i].login ? "@" : "");
         assert_strings(sshlogin_list(&list, &err), &err, expected);
-        snprintf(expected, sizeof expected, "ssh=%s%sa//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
+        snprintf(expected, sizeof expected,
+                 "ssh=%s%sa//id=a_0//node=a//chdir=pytest_ci_app//python=pytest_ci_app/venv/bin/python3",
                  users[i].tx ? user : "", users[i].tx ? "@" : "");
         assert_strings(xspec_tx(&list, &defaults, &err), &err, expected);
     }
@@ -602,10 +618,12 @@ static void test_no_logins(void **state)
     static const struct {
         const char *word, *tx, *error;
     } cases[] = {
-        {"ci@corp@a", "ssh=ci@corp@a//", "ci@corp@a: the user 'ci@corp' cannot stand in a login of GNU parallel: give the node a Host"},
+        {"ci@corp@a", "ssh=ci@corp@a//",
+         "ci@corp@a: the user 'ci@corp' cannot stand in a login of GNU parallel: give the node a Host"},
         {"CORP\\ci@a", "ssh=CORP\\ci@a//", "CORP\\ci@a: the user 'CORP\\ci' cannot"},
         {"m$@a:22", "ssh=-p 22 m$@a//", "m$@a:22: the user 'm$' cannot"},
-        {"fe80::1%lo", "ssh=fe80::1%lo//", "fe80::1%lo: an IPv6 zone cannot stand in a login of GNU parallel: give"},
+        {"fe80::1%lo", "ssh=fe80::1%lo//",
+         "fe80::1%lo: an IPv6 zone cannot stand in a login of GNU parallel: give"},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct node_list list = ready(cases[i].word);
