@@ -47,8 +47,7 @@
 enum facts_target {
     TARGET_ABSENT,   /* does not exist, or is an empty directory: may be made */
     TARGET_OURS,     /* a directory that carries cloudplan's mark */
-    TARGET_UNMARKED, /* a directory of the login's, not empty and without a mark:
-    --cloud-adopt may have it marked */
+    TARGET_UNMARKED, /* the login's own, not empty and without a mark: --cloud-adopt may have it marked */
     TARGET_HOMELESS, /* it is relative, and HOME is not set there or no absolute path */
     TARGET_NOWHERE,  /* it is relative, and the home directory cannot be entered */
     TARGET_FOREIGN   /* anything else: never written to */

@@ -96,7 +96,7 @@ static const struct option_row rows[] = {
      AT(policy.no_lease)},
 
     {"cloud-chdir", 0, "DIR", OPTION_SYNC,
-     "directory on the nodes, relative to the home there or absolute (default: ENGINE_USER_FOLDER)",
+     "directory on the nodes, relative to the home there or absolute (default: PREFIX_USER_FOLDER)",
      option_set_string, AT(chdir)},
     {"cloud-adopt", 0, NULL, OPTION_SYNC,
      "use such a directory, too, that cloudplan did not make, where the copying would delete nothing but "
@@ -453,8 +453,11 @@ static int print_wrapped(FILE *out, const char *text, int at)
     return at;
 }
 
-static void print_row(FILE *out, const struct option_row *row)
+static void print_row(FILE *out, const struct option_row *row, const struct engine *engine)
 {
+    static const char mark[] = "PREFIX"; /* stands for the engine's */
+    const char *prefix = strstr(row->help, mark);
+    char help[400];
     int at = row->letter ? fprintf(out, "  -%c, --%s", row->letter, row->name)
                          : fprintf(out, "      --%s", row->name);
     if (row->arg)
@@ -464,7 +467,9 @@ static void print_row(FILE *out, const struct option_row *row)
         at = 0;
     }
     fprintf(out, "%*s", HELP_COLUMN - at, "");
-    at = print_wrapped(out, row->help, HELP_COLUMN);
+    snprintf(help, sizeof help, "%.*s%s%s", prefix ? (int)(prefix - row->help) : 0, row->help,
+             prefix ? engine->prefix : "", prefix ? prefix + sizeof mark - 1 : row->help);
+    at = print_wrapped(out, help, HELP_COLUMN);
     if (row->fallback) {
         char text[80];
         snprintf(text, sizeof text, "(default: %s)", row->fallback);
@@ -495,7 +500,7 @@ char *options_help(const struct engine *engine)
         fprintf(out, "\n%s:\n", group_names[group]);
         for (size_t i = 0; i < row_count(engine); i++)
             if ((int)row_at(engine, i)->group == group)
-                print_row(out, row_at(engine, i));
+                print_row(out, row_at(engine, i), engine);
     }
     fprintf(out, "\nEverything after -- goes to %s as it is.  The manual: man cloudplan\n", engine->name);
     bool failed = ferror(out);
