@@ -106,17 +106,18 @@ int option_find_word(const char *const *words, const char *value)
     return -1;
 }
 
-/* "a, b and c" */
-static void list_words(const char *const *words, char *text, size_t size)
+void option_list_words(const char *const *words, const char *last, char *text, size_t size)
 {
     size_t used = 0;
     *text = '\0';
-    for (size_t i = 0; words[i] && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s",
-                                 !i             ? ""
-                                 : words[i + 1] ? ", "
-                                                : " and ",
-                                 words[i]);
+    for (size_t i = 0; words[i] && used < size; i++) {
+        if (i && words[i + 1])
+            used += (size_t)snprintf(text + used, size - used, ", ");
+        else if (i)
+            used += (size_t)snprintf(text + used, size - used, " %s ", last);
+        if (used < size)
+            used += (size_t)snprintf(text + used, size - used, "%s", words[i]);
+    }
 }
 
 static int find(const struct option_row *row, const char *value, struct error *err)
@@ -125,7 +126,7 @@ static int find(const struct option_row *row, const char *value, struct error *e
     int i = option_find_word(row->words, value);
     if (i >= 0)
         return i;
-    list_words(row->words, list, sizeof list);
+    option_list_words(row->words, "and", list, sizeof list);
     return error_set(err, STATUS_USAGE, "--%s=%s: unknown %s; there are %s", row->name, value, row->kind,
                      list);
 }

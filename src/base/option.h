@@ -60,6 +60,9 @@ int option_set_index(void *values, const struct option_row *row, const char *val
 /* Index of value in words, or -1. */
 int option_find_word(const char *const *words, const char *value);
 
+/* "a, b and c" in text of size bytes, for the last word "and". */
+void option_list_words(const char *const *words, const char *last, char *text, size_t size);
+
 /* A struct of values as its table's rows say: lists empty, defaults set.  0, or -1 and *err; option_clear()
  * in both cases. */
 int option_prepare(void *values, const struct option_row *rows, size_t count, struct error *err);

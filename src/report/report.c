@@ -21,6 +21,8 @@
 
 #define LOG_INTERVAL_MS 10000
 
+const char *const report_formats[] = {"table", "json", "tx", "sshlogin", NULL};
+
 struct report {
     bool quiet, terminal, colour;
     bool verbose;

@@ -7,6 +7,7 @@
 #include "nodes/node.h"
 
 enum format { FORMAT_TABLE, FORMAT_JSON, FORMAT_TX, FORMAT_SSHLOGIN };
+extern const char *const report_formats[]; /* their names in that order, NULL-terminated */
 
 struct report_params {
     enum format format; /* of the result on stdout */

@@ -20,7 +20,6 @@
 
 static const char *const group_names[OPTION_GROUPS] = {"Nodes", "Capacity", "Sync", "Engine", "Output"};
 static const char *const command_names[] = {"probe", "plan", "sync", "run", NULL};
-static const char *const format_names[] = {"table", "json", "tx", "sshlogin", NULL};
 
 static int add_source(struct options *options, const struct option_row *row, enum source_kind kind,
                       const char *value, struct error *err)
@@ -131,8 +130,8 @@ static const struct option_row rows[] = {
      "run again after every change of the project: what failed first, then everything", option_set_flag,
      AT(watch)},
 
-    {"format", 0, "FORMAT", OPTION_OUTPUT, "table, json, tx or sshlogin (default: table)", option_set_index,
-     AT(format), .words = format_names, .kind = "format"},
+    {"format", 0, "FORMAT", OPTION_OUTPUT, "of the result: WORDS (default: table)", option_set_index,
+     AT(format), .words = report_formats, .kind = "format"},
     {"quiet", 'q', NULL, OPTION_OUTPUT, "results and errors only", option_set_flag, AT(quiet)},
     {"verbose", 'v', NULL, OPTION_OUTPUT, "say more", option_set_flag, AT(verbose)},
     {"version", 'V', NULL, OPTION_OUTPUT, "print the version and exit", option_set_flag, AT(version)},
@@ -323,7 +322,7 @@ int options_check(const struct options *options, bool each, struct error *err)
 /* A format that would be heard of nowhere. */
 static int check_format(const struct options *options, struct error *err)
 {
-    const char *format = format_names[options->format];
+    const char *format = report_formats[options->format];
     if (options->command == COMMAND_RUN && options->format != FORMAT_TABLE)
         return error_set(
             err, STATUS_USAGE,
@@ -411,7 +410,7 @@ bool options_ask_for_logins(int argc, char *const *argv)
         const char *value = argv[i][name] ? argv[i] + name + 1 : i + 1 < argc ? argv[i + 1] : "";
         /* --f is the shortest name that getopt takes */
         if (name > 2 && !strncmp(argv[i], "--format", name))
-            asked = !strcmp(value, format_names[FORMAT_SSHLOGIN]); /* the last one wins */
+            asked = !strcmp(value, report_formats[FORMAT_SSHLOGIN]); /* the last one wins */
     }
     return asked;
 }
@@ -453,10 +452,30 @@ static int print_wrapped(FILE *out, const char *text, int at)
     return at;
 }
 
+/* The row's help; PREFIX in it stands for the engine's prefix, WORDS for the words that there are. */
+static void expand_help(const struct option_row *row, const struct engine *engine, char *help, size_t size)
+{
+    char words[200] = "";
+    if (row->words)
+        option_list_words(row->words, "or", words, sizeof words);
+    const struct {
+        const char *mark, *text;
+    } marks[] = {{"PREFIX", engine->prefix}, {"WORDS", words}};
+    const char *found = NULL, *text = "";
+    size_t len = 0;
+    for (size_t i = 0; !found && i < sizeof marks / sizeof *marks; i++) {
+        text = marks[i].text;
+        len = strlen(marks[i].mark);
+        found = strstr(row->help, marks[i].mark);
+    }
+    if (found)
+        snprintf(help, size, "%.*s%s%s", (int)(found - row->help), row->help, text, found + len);
+    else
+        snprintf(help, size, "%s", row->help);
+}
+
 static void print_row(FILE *out, const struct option_row *row, const struct engine *engine)
 {
-    static const char mark[] = "PREFIX"; /* stands for the engine's */
-    const char *prefix = strstr(row->help, mark);
     char help[400];
     int at = row->letter ? fprintf(out, "  -%c, --%s", row->letter, row->name)
                          : fprintf(out, "      --%s", row->name);
@@ -467,8 +486,7 @@ static void print_row(FILE *out, const struct option_row *row, const struct engi
         at = 0;
     }
     fprintf(out, "%*s", HELP_COLUMN - at, "");
-    snprintf(help, sizeof help, "%.*s%s%s", prefix ? (int)(prefix - row->help) : 0, row->help,
-             prefix ? engine->prefix : "", prefix ? prefix + sizeof mark - 1 : row->help);
+    expand_help(row, engine, help, sizeof help);
     at = print_wrapped(out, help, HELP_COLUMN);
     if (row->fallback) {
         char text[80];

@@ -43,9 +43,7 @@ static const struct option_row pytest_rows[] = {
     {"tx", 0, "XSPEC", OPTION_ENGINE,
      "a further execnet environment beside the computed ones; may be repeated", option_add_string, AT(tx),
      .adds_up = true},
-    {"dist", 0, "MODE", OPTION_ENGINE,
-     "how pytest-xdist deals out the tests: load, loadscope, loadfile, loadgroup, worksteal, each, no "
-     "(default: load)",
+    {"dist", 0, "MODE", OPTION_ENGINE, "how pytest-xdist deals out the tests: WORDS (default: load)",
      option_set_word, AT(dist), .words = dist_names, .kind = "mode"},
     {"numprocesses", 'n', "NUM", OPTION_ENGINE, "so many local processes beside the planned ones",
      option_set_u32, AT(numprocesses), .fallback = "0", .max = NUMPROCESSES_MAX, .unit = ""},
