@@ -26,8 +26,7 @@ extern char **environ;
 
 #define READS_MAX 64 /* more than a pipe holds, at a page each */
 
-/* A terminating signal that nobody has looked at for so long, or the next one this long after it, ends the
- * program on the spot. */
+/* A terminating signal that nobody has looked at for so long, or the next one this long after it, ends the program on the spot. */
 #define UNSEEN_S 10
 #define UNSEEN_AGAIN_S 2
 
@@ -60,8 +59,7 @@ static void wake(void)
         ;
 }
 
-/* Only what is safe in a handler.  What is left is cleaned up by the janitor and by the guards, as after
- * SIGKILL. */
+/* Only what is safe in a handler.  What is left is cleaned up by the janitor and by the guards, as after SIGKILL. */
 static void end_at_once(void)
 {
     struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT}; /* it may be what the program waits for */
@@ -74,8 +72,8 @@ static void end_at_once(void)
     _exit(STATUS_SIGNAL + first_signal);
 }
 
-/* Every loop of the program looks at signals.  A call that blocks where nobody has thought of it (a write to
- * a pipe that is full, a file system that has gone) does not: it has some seconds. */
+/* Every loop of the program looks at signals.  A call that blocks where nobody has thought of it (a write to a pipe that is full, a
+ * file system that has gone) does not: it has some seconds. */
 static void watch_unseen(bool terminates)
 {
     struct timespec now;
@@ -140,8 +138,7 @@ int child_init(struct error *err)
     sigaction(SIGCHLD, &action, NULL);
     sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    /* A write beyond `ulimit -f` fails with EFBIG, which is told, instead of ending the program without a
-     * word. */
+    /* A write beyond `ulimit -f` fails with EFBIG, which is told, instead of ending the program without a word. */
     static bool ours;
     was_ignored[SIGXFSZ] = signal(SIGXFSZ, SIG_IGN) == SIG_IGN && (!ours || was_ignored[SIGXFSZ]);
     ours = true;
@@ -169,8 +166,7 @@ void child_events_clear(void)
     }
 }
 
-/* The timer wakes up those who wait without a time limit; half the interval, so that none is missed by a
- * little. */
+/* The timer wakes up those who wait without a time limit; half the interval, so that none is missed by a little. */
 void child_tick(void (*call)(void *), void *arg, int interval_ms)
 {
     int ms = call ? (interval_ms > 1 ? interval_ms / 2 : 1) : 0;
@@ -324,8 +320,7 @@ int child_start(struct child *child, const struct child_spec *spec, struct error
         error_errno(err, spec->argv[0]);
         goto out;
     }
-    /* A signal that comes to the child before it has the default dispositions back would be lost in our
-     * handler. */
+    /* A signal that comes to the child before it has the default dispositions back would be lost in our handler. */
     sigset_t all, mask;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &mask);
@@ -391,8 +386,7 @@ bool child_wait(struct child *child, int timeout_ms)
         long long left = timeout_ms < 0 ? 1000 : end - clock_ms();
         if (left <= 0)
             break;
-        /* child_events_clear(), called by somebody else who waits, may have taken the wake-up of this child's
-         * end: look at least once a second. */
+        /* child_events_clear(), called by somebody else who waits, may have taken the wake-up of this child's end: look at least once a second. */
         struct pollfd pfd = {.fd = events[0], .events = POLLIN};
         if (poll(&pfd, 1, left < 1000 ? (int)left : 1000) > 0)
             cleared = true;

@@ -28,8 +28,8 @@ struct child_spec {
     bool outlives; /* it is not sent SIGTERM when cloudplan dies, as others are (Linux: PR_SET_PDEATHSIG) */
 };
 
-/* For env, of what cleans up after us: without the marks of a run around this one, whose tests have started
- * cloudplan, and whose end would end this, too, before its work is done. */
+/* For env, of what cleans up after us: without the marks of a run around this one, whose tests have started cloudplan, and whose end
+ * would end this, too, before its work is done. */
 extern const char *const child_unmarked[];
 
 struct child {
@@ -46,16 +46,14 @@ struct child {
 
 /* Installs the handlers for SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, ignores SIGPIPE and SIGXFSZ.
  * Children get the default dispositions back, whatever cloudplan was started with, but for
- * signals that were ignored then (nohup).  A terminating signal that nobody sees (child_signal(),
- * child_events_clear()) within ten seconds, or that is followed by another one two seconds later, ends the
- * program with 128 + its number: some call blocks.  Opens /dev/null on 0, 1, 2 where they are closed. */
+ * signals that were ignored then (nohup).  A terminating signal that nobody sees (child_signal(), child_events_clear()) within ten
+ * seconds, or that is followed by another one two seconds later, ends the program with 128 + its number: some call blocks.  Opens /dev/null on 0, 1, 2 where they are closed. */
 int child_init(struct error *err);
 /* Readable when something happened; drained by child_events_clear(). */
 int child_events_fd(void);
 void child_events_clear(void);
-/* Has child_events_clear() call a function now and then, about every interval_ms, from whatever loop is
- * running: for what must go on during every wait.  The descriptor becomes readable in time.  call NULL: no
- * more.  One at a time. */
+/* Has child_events_clear() call a function now and then, about every interval_ms, from whatever loop is running: for what must go on
+ * during every wait.  The descriptor becomes readable in time.  call NULL: no more.  One at a time. */
 void child_tick(void (*call)(void *arg), void *arg, int interval_ms);
 /* The first terminating signal received, or 0; how many came; and whether the latest came from
  * the terminal's keyboard, so that the foreground children have had it too. */
@@ -75,9 +73,9 @@ bool child_wait(struct child *child, int timeout_ms);
 void child_kill(const struct child *child, int sig);
 /* SIGTERM, up to grace_ms, then SIGKILL; reaps; closes the pipes.  Safe on a child never started. */
 void child_end(struct child *child, int grace_ms);
-/* Reads what is there from a pipe into buf, which keeps the latest bytes and a NUL behind its *len; at the
- * end of the stream closes the pipe, and *fd becomes -1, which poll() passes over (SIGCHLD tells of the
- * child's end).  A child that never stops talking is left for the next call. */
+/* Reads what is there from a pipe into buf, which keeps the latest bytes and a NUL behind its *len; at the end of the stream closes
+ * the pipe, and *fd becomes -1, which poll() passes over (SIGCHLD tells of the child's end).  A child that never stops
+ * talking is left for the next call. */
 void child_read_latest(int *fd, char *buf, size_t size, size_t *len);
 /* Exit status as a shell would have it: the code, or 128 + signal. */
 int child_exit_status(const struct child *child);
@@ -85,9 +83,9 @@ int child_exit_status(const struct child *child);
 int child_end_signal(const struct child *child);
 
 /* Runs to the end with stdin /dev/null and collects stdout and, apart, stderr.  At most max bytes
- * of each are kept (the rest is read and dropped), each NUL-terminated, owned by the caller even on a
- * non-zero exit. 0, or -1 and *err: as child_start(), STATUS_SYSTEM on time-out (the child is killed) or
- * STATUS_SIGNAL+N when a terminating signal came.  *status is the exit status. */
+ * of each are kept (the rest is read and dropped), each NUL-terminated, owned by the caller even on a non-zero exit.
+ * 0, or -1 and *err: as child_start(), STATUS_SYSTEM on time-out (the child is
+ * killed) or STATUS_SIGNAL+N when a terminating signal came.  *status is the exit status. */
 int child_capture(const char *const *argv, const char *const *env, int timeout_ms, size_t max, char **out,
                   char **errout, int *status, struct error *err);
 

@@ -1,6 +1,5 @@
 /* Files built into the binary, so that it also runs from its build tree: everything in scripts/node and
- * scripts/pytest_cloudplan.  scripts/embed.sh makes the table; a file added to one of the two folders is in
- * it.
+ * scripts/pytest_cloudplan.  scripts/embed.sh makes the table; a file added to one of the two folders is in it.
  */
 #ifndef CLOUDPLAN_EMBEDDED_H
 #define CLOUDPLAN_EMBEDDED_H

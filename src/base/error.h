@@ -31,9 +31,8 @@ enum exit_status {
 struct error {
     int status; /* 0: no error */
     char text[ERROR_TEXT_MAX];
-    /* Where the value of an option is wrong: its name without "--", a constant, and the value as it was
-     * given, borrowed.  NULL: something else is wrong, or which of its values is not told.  Whoever knows
-     * where values come from can name the place. */
+    /* Where the value of an option is wrong: its name without "--", a constant, and the value as it was given, borrowed.  NULL: something
+     * else is wrong, or which of its values is not told.  Whoever knows where values come from can name the place. */
     const char *option, *value;
 };
 

@@ -1,5 +1,4 @@
-/* O_NONBLOCK has no meaning for a regular file, and is what keeps open(2) of a FIFO from waiting for a
- * writer. */
+/* O_NONBLOCK has no meaning for a regular file, and is what keeps open(2) of a FIFO from waiting for a writer. */
 #include "base/file.h"
 
 #include <errno.h>

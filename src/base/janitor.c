@@ -1,8 +1,8 @@
-/* The janitor outlives us on purpose: it gets no signal when we die, and a session of its own keeps it from
- * the terminal's.  rm does not follow links.
+/* The janitor outlives us on purpose: it gets no signal when we die, and a session of its own keeps it from the terminal's.  rm does
+ * not follow links.
  *
- * What cloudplan itself and tests have started here belongs to the run as much as what they have started on a
- * node, where the guard ends it in the same way.  Where there is no /proc nothing is known of it. */
+ * What cloudplan itself and tests have started here belongs to the run as much as what they have started on a node, where the guard ends
+ * it in the same way.  Where there is no /proc nothing is known of it. */
 #include "base/janitor.h"
 
 #include <signal.h>
@@ -13,9 +13,9 @@
 
 int janitor_start(struct child *janitor, const char *dir, const char *run_id, struct error *err)
 {
-    /* Looks, ends, and removes again and again, until nothing is found and the directory has stayed away:
-     * what begins between a look and its end, or is between fork and exec, is found at the next one, and GNU
-     * parallel makes its directories anew.  Not every sleep knows parts of a second. */
+    /* Looks, ends, and removes again and again, until nothing is found and the directory has stayed away: what begins between a look
+     * and its end, or is between fork and exec, is found at the next one, and GNU parallel makes its directories anew.  Not every
+     * sleep knows parts of a second. */
     static const char script[] =
         "trap '' TERM HUP INT\n"
         "while read -r _; do :; done\n"

@@ -1,8 +1,7 @@
-/* Options as rows of a table, and the functions that set what a row stands for: a member of some struct of
- * values.
+/* Options as rows of a table, and the functions that set what a row stands for: a member of some struct of values.
  *
- * Whoever has options of its own brings a table and a struct for them (run/options.c: cloudplan's; an engine:
- * its own); parsing, --help and the values of ini files are run/options.c's for all of them.
+ * Whoever has options of its own brings a table and a struct for them (run/options.c: cloudplan's; an engine: its own); parsing, --help
+ * and the values of ini files are run/options.c's for all of them.
  */
 #ifndef CLOUDPLAN_OPTION_H
 #define CLOUDPLAN_OPTION_H
@@ -21,8 +20,8 @@ struct option_row {
     const char *arg;  /* the value's name; NULL: takes none */
     enum option_group group;
     const char *help;
-    /* Sets the member at `offset` of the struct that values points to; value is borrowed for as long as that
-     * lives.  0, or -1 and *err: STATUS_USAGE, STATUS_SYSTEM without memory. */
+    /* Sets the member at `offset` of the struct that values points to; value is borrowed for as long as that lives.  0, or -1 and
+     * *err: STATUS_USAGE, STATUS_SYSTEM without memory. */
     int (*set)(void *values, const struct option_row *row, const char *value, struct error *err);
     size_t offset;
     const char *fallback;     /* the value without the option; goes through `set` like a typed one */

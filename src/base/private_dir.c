@@ -1,12 +1,11 @@
-/* The walk goes from "/" by descriptors and follows no link, so that what has been looked at is what is
- * opened.  After it the path itself can be used: whoever could exchange a part of it has been ruled out.
+/* The walk goes from "/" by descriptors and follows no link, so that what has been looked at is what is opened.  After it the path
+ * itself can be used: whoever could exchange a part of it has been ruled out.
  *
- * In a user namespace that lacks some user ids all of those, root's among them, are shown as one, the
- * overflow id.  What has that owner is taken for root's where it must be: where the namespace has no root, or
- * where "/" belongs to that id.
+ * In a user namespace that lacks some user ids all of those, root's among them, are shown as one, the overflow id.  What
+ * has that owner is taken for root's where it must be: where the namespace has no root, or where "/" belongs to that id.
  *
- * A group counts as the user's own only if the databases of groups and users show that nobody else is in it;
- * with an access control list the bits of the group say something else, and it does not count.
+ * A group counts as the user's own only if the databases of groups and users show that nobody else is in it; with an access control list
+ * the bits of the group say something else, and it does not count.
  */
 #include "base/private_dir.h"
 

@@ -2,11 +2,10 @@
  *
  * Its path ends up in a ControlPath, in an ssh_config and in an xspec, so a base directory counts only if
  * the sockets fit and if none of the three would read anything into it ("%", blanks, "//"); TMPDIR of a CI
- * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in
- * which anybody could put a directory or a symbolic link of their own into the place of ours, or into that of
- * a directory above (private_dir.h).  A link in a base's path is resolved: where it leads to counts, and is
- * what is used.  Removal goes by descriptors and never through a link: what a link in here leads to is not
- * ours.
+ * job is often too long, and then the next base is taken rather than an error made.  Nor does one count in which anybody
+ * could put a directory or a symbolic link of their own into the place of ours, or into that of a directory above
+ * (private_dir.h).  A link in a base's path is resolved: where it leads to counts, and is what is used.  Removal goes by
+ * descriptors and never through a link: what a link in here leads to is not ours.
  */
 #include "base/rundir.h"
 
@@ -70,8 +69,7 @@ static int make_in(int fd, char *path)
     return -1;
 }
 
-/* The directory in one base: its path, owned by the caller; NULL and what is wrong with that base, or without
- * memory "". */
+/* The directory in one base: its path, owned by the caller; NULL and what is wrong with that base, or without memory "". */
 static char *create_in(const char *base, char fault[PRIVATE_DIR_FAULT_MAX])
 {
     char *path = NULL, *real = NULL;

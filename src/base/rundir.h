@@ -1,8 +1,8 @@
 /* The run's private directory: 0700, ours, short enough for control sockets; gone at the end.
  *
- * It is made in $XDG_RUNTIME_DIR, $TMPDIR, /tmp, /var/tmp or ~/.cache: the first that nobody but root and the
- * login can exchange, nor any directory above it (private_dir.h), and in which a ControlPath fits (OpenSSH
- * appends 17 characters to it while it binds; sun_path holds 107).
+ * It is made in $XDG_RUNTIME_DIR, $TMPDIR, /tmp, /var/tmp or ~/.cache: the first that nobody but root and the login can exchange, nor
+ * any directory above it (private_dir.h), and in which a ControlPath fits
+ * (OpenSSH appends 17 characters to it while it binds; sun_path holds 107).
  */
 #ifndef CLOUDPLAN_RUNDIR_H
 #define CLOUDPLAN_RUNDIR_H

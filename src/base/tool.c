@@ -1,5 +1,4 @@
-/* Programs are asked for their version, since a name alone tells little: moreutils has a parallel, macOS an
- * rsync. */
+/* Programs are asked for their version, since a name alone tells little: moreutils has a parallel, macOS an rsync. */
 #include "base/tool.h"
 
 #include "base/child.h"

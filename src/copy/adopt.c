@@ -1,5 +1,5 @@
-/* One rsync for each directory in question, all at once, told to change nothing.  There are no other tries:
- * where a connection breaks now, the directory stays what it is. */
+/* One rsync for each directory in question, all at once, told to change nothing.  There are no other tries: where a
+ * connection breaks now, the directory stays what it is. */
 #include "copy/adopt.h"
 
 #include "base/path.h"
@@ -60,8 +60,7 @@ static void judge(const struct question *question, int status, const char *chdir
     char *out = rundir_tail(question->out, RSYNC_OUTPUT_MAX, &len);
     if (said)
         rsync_words(said, words_len, words);
-    /* A file that vanished here meanwhile (24) is of no account.  One that is cut off is not the whole
-     * answer. */
+    /* A file that vanished here meanwhile (24) is of no account.  One that is cut off is not the whole answer. */
     if (!out || (status != 0 && status != 24) || len == RSYNC_OUTPUT_MAX)
         node_set(question->node, NODE_FAILED,
                  "--cloud-adopt: what the sync would delete there is not known, rsync status %d: %.300s",

@@ -1,5 +1,5 @@
-/* One rsync here, told to change nothing, for all nodes: it looks at each file once, as the sync does anyway.
- * Where it does not say a size (an error, a very large tree), nothing is known, and the sync goes ahead.
+/* One rsync here, told to change nothing, for all nodes: it looks at each file once, as the sync does anyway.  Where it
+ * does not say a size (an error, a very large tree), nothing is known, and the sync goes ahead.
  *
  * File systems that compress may hold more than they have free: the few that are refused wrongly have almost
  * nothing left. */

@@ -1,6 +1,5 @@
-/* One run of GNU parallel.  What each job prints goes to files of its own (the command says which); how each
- * ended is told by the joblog, which is followed for the progress: --bar and --eta off a terminal print
- * thousands of carriage returns.
+/* One run of GNU parallel.  What each job prints goes to files of its own (the command says which); how each ended is told by
+ * the joblog, which is followed for the progress: --bar and --eta off a terminal print thousands of carriage returns.
  */
 #include "copy/parallel.h"
 
@@ -73,10 +72,9 @@ static void read_parallel_words(int *fd, char *words, size_t *len, size_t max)
     }
 }
 
-/* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own
- * start, and keeps the answer in its home, which is a new one in each run.  Where all arguments together may
- * be as long as usual the answer is known.  A version that looks for it elsewhere measures, as any does where
- * this cannot be written. */
+/* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own start, and
+ * keeps the answer in its home, which is a new one in each run.  Where all arguments together may be as long as usual the answer
+ * is known.  A version that looks for it elsewhere measures, as any does where this cannot be written. */
 static void tell_line_length(const char *home)
 {
     struct utsname machine;
@@ -112,8 +110,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     tell_line_length(params->rundir);
     if (write_list(params->rundir, commands, count, &list_bytes, err))
         goto out;
-    /* It makes ready for so many as it is told, whatever there is to do: a large number takes minutes, and
-     * all memory. */
+    /* It makes ready for so many as it is told, whatever there is to do: a large number takes minutes, and all memory. */
     bool fewer = params->max_processes && params->max_processes < count;
     snprintf(jobs, sizeof jobs, "-j%zu", fewer ? params->max_processes : count);
     snprintf(home, sizeof home, "PARALLEL_HOME=%s", params->rundir);
@@ -156,8 +153,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
     while (words_len && words[words_len - 1] == '\n')
         words_len--;
     words[words_len] = '\0';
-    /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel
-     * itself. */
+    /* Up to 100: so many jobs have failed.  101: more than that.  Beyond, or without a joblog: parallel itself. */
     if (sig)
         error_set(err, STATUS_SYSTEM, "GNU parallel was ended by signal %d (%s)%s", sig, strsignal(sig),
                   sig == SIGXFSZ ? ERROR_FILE_LIMIT : "");

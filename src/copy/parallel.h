@@ -1,7 +1,7 @@
 /* GNU parallel runs one command for each of many nodes, some or all at once.
  *
- * Each job is a whole command line in the data (`parallel -0 -a FILE` without a command): a template would
- * have GNU parallel look for replacement strings in the user's paths.
+ * Each job is a whole command line in the data (`parallel -0 -a FILE` without a command): a template would have
+ * GNU parallel look for replacement strings in the user's paths.
  */
 #ifndef CLOUDPLAN_PARALLEL_H
 #define CLOUDPLAN_PARALLEL_H
@@ -20,8 +20,8 @@ struct parallel_params {
     void *tick_arg;
 };
 
-/* Runs commands, which are text for sh; statuses gets each one's exit status, -1 where GNU parallel tells
- * none. 0, or -1 and *err: STATUS_TOOL, STATUS_SYSTEM (GNU parallel itself failed), STATUS_SIGNAL+N. */
+/* Runs commands, which are text for sh; statuses gets each one's exit status, -1 where GNU parallel tells none.
+ * 0, or -1 and *err: STATUS_TOOL, STATUS_SYSTEM (GNU parallel itself failed), STATUS_SIGNAL+N. */
 int parallel_run(const struct parallel_params *params, char *const *commands, size_t count, int *statuses,
                  struct error *err);
 

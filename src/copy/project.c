@@ -51,8 +51,8 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Copying all of "/" or of a home, keys included, to every node is never meant.  $HOME does not say what is
- * one: CI servers set it to a job's directory. */
+/* Copying all of "/" or of a home, keys included, to every node is never meant.  $HOME does not say what is one: CI servers set it to a
+ * job's directory. */
 bool project_is_home(const char *dir)
 {
     struct stat st;
@@ -251,8 +251,7 @@ static int find_virtualenv(struct project *project, const char *typed, struct er
     return found ? place_virtualenv(project, err) : 0;
 }
 
-/* The value of "KEY = VALUE" in a line of pyvenv.cfg, without blanks around it; NULL: another line.  Changes
- * the line. */
+/* The value of "KEY = VALUE" in a line of pyvenv.cfg, without blanks around it; NULL: another line.  Changes the line. */
 static char *value_of(char *line, size_t len, const char *key)
 {
     while (len > 0 && strchr(" \t\r\n", line[len - 1]))
@@ -380,8 +379,7 @@ static int keep_local(struct project *project, const char *program, struct error
     return 0;
 }
 
-/* --cloud-python=NAME in the virtualenv, or python3 where none was typed; *local, *remote and *base are owned
- * by the caller. */
+/* --cloud-python=NAME in the virtualenv, or python3 where none was typed; *local, *remote and *base are owned by the caller. */
 static int virtualenv_python(struct project *project, const char *name, bool typed, char **local,
                              char **remote, char **base, struct error *err)
 {

@@ -22,14 +22,12 @@ const char *const rsync_left_out[] = {
     ".mypy_cache", ".ruff_cache", ".tox", ".nox", "*.pyc", "*.pyo",  NULL,
 };
 
-/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from
- * $HOME/.popt. */
+/* rsync's own, which change what it does: none of them is meant for us.  It reads aliases of its options from $HOME/.popt. */
 #define OWN_ENVIRONMENT                                                                                      \
     "unset HOME RSYNC_ICONV RSYNC_PARTIAL_DIR RSYNC_PROTECT_ARGS RSYNC_OLD_ARGS RSYNC_CHECKSUM_LIST "        \
     "RSYNC_COMPRESS_LIST; "
 
-/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that
- * rsync tells, instead of its end. */
+/* The same there, whatever the login shell is; and a write beyond the login's `ulimit -f` is an error that rsync tells, instead of its end. */
 #define REMOTE_RSYNC "/bin/sh -c 'unset HOME; trap \"\" XFSZ; exec rsync \"$@\"' rsync"
 
 struct rsync_rules {
@@ -50,8 +48,7 @@ static void add_pattern(FILE *out, const char *rule, const char *pattern)
     shell_quote(out, pattern);
 }
 
-/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard.
- */
+/* A rule with a path as the pattern.  rsync takes backslashes for escapes only in patterns with a wildcard. */
 static int add_rule(FILE *out, const char *rule, const char *path, const char *end)
 {
     bool wild = strpbrk(path, "*?[") || strchr(end, '*');
@@ -83,8 +80,7 @@ static int add_parents(FILE *out, const char *path, const char *rule, const char
     return 0;
 }
 
-/* What is copied beside the root: directories from outside, each under its own name.  typed: as it was given
- * with --rsyncdir, or NULL. */
+/* What is copied beside the root: directories from outside, each under its own name.  typed: as it was given with --rsyncdir, or NULL. */
 static int add_outside(FILE *sources, const char *root, const char *path, const char *typed,
                        struct error *err)
 {
@@ -230,8 +226,8 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
         if (*params->ignores[i])
             add_pattern(args, "-", params->ignores[i]);
     /* "p" (perishable): a directory that is gone here goes there, too, whatever caches it holds: Python
-     * would import what is left of it as a namespace package.  What is to be compared goes without caches
-     * from the start: bytecode is run in the place of a module that has its time and size. */
+     * would import what is left of it as a namespace package.  What is to be compared goes without caches from the start: bytecode is
+     * run in the place of a module that has its time and size. */
     for (size_t i = 0; rsync_left_out[i]; i++)
         add_pattern(args, params->verify ? "H" : "-p", rsync_left_out[i]);
     add_argument(sources, "", root);
@@ -260,8 +256,7 @@ void rsync_rules_destroy(struct rsync_rules *rules)
     errno = saved;
 }
 
-/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes
- * doubled quotes for one. */
+/* A word for within a quoted -e: ssh and what it starts have HOME.  rsync cuts -e at blanks, and takes doubled quotes for one. */
 static void add_home(FILE *out)
 {
     const char *home = getenv("HOME");
@@ -294,20 +289,17 @@ char *rsync_command(const struct rsync_rules *rules, const struct sync_params *p
             " -n -c --delete --info=nonreg0 --timeout=600 --out-format='%i %n'", /* reading takes its time */
     };
     const char *output = outputs[mode];
-    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write
-     * in place. */
+    /* A second copy begins with what the first one has, copied over there: not with links, as tests may write in place. */
     char basis[PATH_MAX] = "";
     if (mode == RSYNC_COPY && node->slot > 1) {
         const char *slash = strrchr(params->chdir, '/');
         snprintf(basis, sizeof basis, " --copy-dest='../%s'", slash ? slash + 1 : params->chdir);
     }
-    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot
-     * be raised. */
+    /* In units of 512 bytes.  The sender writes to no other file.  Where the limit is lower already it cannot be raised. */
     fprintf(f, "ulimit -f %d 2>/dev/null; " OWN_ENVIRONMENT "exec rsync%s%s%s", RSYNC_OUTPUT_MAX / 512,
             rules->args, output, basis);
     add_argument(f, "--rsync-path=", REMOTE_RSYNC);
-    /* One directory for all: with a relative name each directory of the copy would have one, and what is left
-     * would stay. */
+    /* One directory for all: with a relative name each directory of the copy would have one, and what is left would stay. */
     if (mode == RSYNC_COPY && *place == '/')
         fprintf(f, " --partial-dir='%s/" RSYNC_PARTIAL "'", place);
     fputs(" -e '", f);

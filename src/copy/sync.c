@@ -1,10 +1,9 @@
 /* The copy: one rsync for each node, run by GNU parallel, in rounds.
  *
  * Every rsync writes to files of its own, which are followed for the progress.  Connections that broke are
- * opened anew between the rounds.  A file that was cut goes on where it was cut, so that a connection that
- * breaks again and again brings it all as long as each try brings something.  With `verify` a last round
- * compares what is there with what is here, by checksums and with the same filters: rsync itself, told to
- * change nothing, names what it would change.
+ * opened anew between the rounds.  A file that was cut goes on where it was cut, so that a connection that breaks again and again
+ * brings it all as long as each try brings something.  With `verify` a last round compares what is there with what is here, by
+ * checksums and with the same filters: rsync itself, told to change nothing, names what it would change.
  */
 #include "copy/sync.h"
 
@@ -36,13 +35,13 @@
 
 struct job {
     struct node *node;
-    char *out, *errors;     /* paths */
-    uint64_t bytes;         /* sent, in all rounds */
-    uint64_t total;         /* estimated */
-    int status;             /* -1: not ended */
-    unsigned idle;          /* tries in a row that have brought nothing */
-    char there[LOOK_BYTES]; /* a checksum of the list of what was there after the last try that could be
-                               looked at */
+    char *out, *errors; /* paths */
+    uint64_t bytes;     /* sent, in all rounds */
+    uint64_t total;     /* estimated */
+    int status;         /* -1: not ended */
+    unsigned idle;      /* tries in a row that have brought nothing */
+    char there
+        [LOOK_BYTES]; /* a checksum of the list of what was there after the last try that could be looked at */
 };
 
 struct sync {
@@ -101,8 +100,8 @@ static void report_progress(void *arg, const int *statuses, size_t count)
         s->params->progress(s->params->progress_arg, &progress);
 }
 
-/* A session's diagnostics go into our file by the hand of its master, whom no limit of rsync's own reaches,
- * and go on for as long as anything there prints some: the connection is cut. */
+/* A session's diagnostics go into our file by the hand of its master, whom no limit of rsync's own reaches, and go on for as
+ * long as anything there prints some: the connection is cut. */
 static void cut_words(struct sync *s, struct job *job)
 {
     char port[SSH_TARGET_PORT], words[ERROR_TEXT_MAX] = "", *out, *errors;
@@ -199,10 +198,10 @@ static void fail_node(struct job *job, const char *doing)
                                                 : "");
 }
 
-/* Looks, over the new connection, whether the last try has brought anything.  The sender cannot tell: it
- * knows what it has sent, and megabytes of that may have been lost on the way.  A file that has come is
- * another inode than the one before; one that was cut has another size.  The names that rsync gives to a file
- * that it is receiving, .NAME.XXXXXX, are left out, and the guard's mark, which each connection writes. */
+/* Looks, over the new connection, whether the last try has brought anything.  The sender cannot tell: it knows what it has sent, and
+ * megabytes of that may have been lost on the way.  A file that has come is another inode than the one before; one that was cut
+ * has another size.  The names that rsync gives to a file that it is receiving, .NAME.XXXXXX, are left out, and the
+ * guard's mark, which each connection writes. */
 static void look_at_copy(const struct sync *s, struct job *job)
 {
     char port[SSH_TARGET_PORT], command[2 * PATH_MAX], *out = NULL, *words = NULL;

@@ -8,9 +8,10 @@
 #include "link/master.h"
 #include "nodes/node.h"
 
-/* 0: every ready node that is not local holds the tree, the others have become NODE_FAILED with rsync's
- * words, or with the first difference. -1 and *err: STATUS_TOOL (no rsync, no GNU parallel), STATUS_USAGE (a
- * bad --rsyncdir), STATUS_SYSTEM, STATUS_SYNC where no node is left, STATUS_SIGNAL+N. */
+/* 0: every ready node that is not local holds the tree, the others have become NODE_FAILED with rsync's words, or with
+ * the first difference.
+ * -1 and *err: STATUS_TOOL (no rsync, no GNU parallel), STATUS_USAGE (a bad --rsyncdir), STATUS_SYSTEM,
+ * STATUS_SYNC where no node is left, STATUS_SIGNAL+N. */
 int sync_run(struct node_list *list, struct masters *masters, const struct sync_params *params,
              struct error *err);
 

@@ -203,8 +203,7 @@ enum rsync_verdict rsync_verdict(int status)
     case 12:  /* protocol data stream: the connection broke */
     case 255: /* ssh's own */
         return RSYNC_RETRY;
-    default: /* 30, a minute of silence, too: a connection that is lost ends sooner by ssh's keep-alives; what
-                hangs is the node's disk */
+    default: /* 30, a minute of silence, too: a connection that is lost ends sooner by ssh's keep-alives; what hangs is the node's disk */
         return RSYNC_FAILED;
     }
 }

@@ -1,23 +1,21 @@
-/* The contract of an engine: a program that runs many tests or jobs on several machines, when it is told
- * which, and how many at once.
+/* The contract of an engine: a program that runs many tests or jobs on several machines, when it is told which, and how many at once.
  *
- * An engine is one struct engine, in a folder of its own below src/engine, named in engines.c.  Nothing
- * outside that folder knows its name, options, exit statuses or defaults.  What it keeps between the calls is
- * a struct engine_work of its own.
+ * An engine is one struct engine, in a folder of its own below src/engine, named in engines.c.  Nothing outside that folder knows its
+ * name, options, exit statuses or defaults.  What it keeps between the calls is a struct engine_work of its own.
  *
  * The calls come in this order; who calls, and when, is src/run's business:
  *
- *   begin         the command line has been read.  Here it starts to find out what its own configuration
- * says. answered      whether that is known: nodes are being connected to meanwhile. answer        waits for
- * it: values for cloudplan's options, and notes for the user. settle        all options have their values:
- * what does the engine make of them?  Once; after this nothing changes any more. specify       the plan as
- * the engine's own words; again after each copy, as nodes are lost. run           to its end; several times
- * with --watch. destroy
+ *   begin         the command line has been read.  Here it starts to find out what its own configuration says.
+ *   answered      whether that is known: nodes are being connected to meanwhile.
+ *   answer        waits for it: values for cloudplan's options, and notes for the user.
+ *   settle        all options have their values: what does the engine make of them?  Once; after this nothing changes any more.
+ *   specify       the plan as the engine's own words; again after each copy, as nodes are lost.
+ *   run           to its end; several times with --watch.
+ *   destroy
  *
- * An engine runs in the foreground, in the current directory, with our streams, our terminal and our process
- * group; the user's arguments reach it as they were typed, each an element of argv.  Strings that it hands
- * out are its own and stay until destroy; those that it is given in struct engine_params stay as long.  All
- * functions that return int return 0, or -1 and *err.
+ * An engine runs in the foreground, in the current directory, with our streams, our terminal and our process group; the user's arguments
+ * reach it as they were typed, each an element of argv.  Strings that it hands out are its own and stay until destroy; those that it is
+ * given in struct engine_params stay as long.  All functions that return int return 0, or -1 and *err.
  */
 #ifndef CLOUDPLAN_ENGINE_H
 #define CLOUDPLAN_ENGINE_H
@@ -100,23 +98,20 @@ struct engine {
 
     struct descriptors_cost descriptors; /* what it costs this machine */
 
-    /* For nodes, POSIX sh.  facts: defines engine_facts, whose first line of output becomes facts.engine; it
-     * is run in the facts script (scripts/node/facts.sh) and must be quick.  guard: defines engine_prepare,
-     * which makes a fresh copy fit for use, in the copy's directory, with the guard's functions
-     * (scripts/node/guard.sh) at hand; its status says whether it is.  NULL: nothing to be done. */
+    /* For nodes, POSIX sh.  facts: defines engine_facts, whose first line of output becomes facts.engine; it is run in the facts script
+     * (scripts/node/facts.sh) and must be quick.  guard: defines engine_prepare, which makes a fresh copy fit for use, in the copy's
+     * directory, with the guard's functions (scripts/node/guard.sh) at hand; its status says whether it is.  NULL: nothing to be
+     * done. */
     const char *facts, *guard;
-    /* What it says of a node that cannot be used; see struct requirements.  NULL: nothing but Python modules'
-     * names. */
+    /* What it says of a node that cannot be used; see struct requirements.  NULL: nothing but Python modules' names. */
     requirements_lacks *lacks;
 
-    /* Whether it has anything to find out before the nodes are asked: if so it needs the private directory.
-     */
+    /* Whether it has anything to find out before the nodes are asked: if so it needs the private directory. */
     bool (*asks)(const struct engine_params *params);
     /* rundir: NULL where it does not ask. */
     int (*begin)(const struct engine_params *params, const char *rundir, struct engine_work **work,
                  struct error *err);
-    /* Whether no node may be needed, as far as a look at the words tells: then its answer is waited for
-     * before one is connected to. */
+    /* Whether no node may be needed, as far as a look at the words tells: then its answer is waited for before one is connected to. */
     bool (*may_stay_here)(const struct engine_params *params);
     bool (*answered)(struct engine_work *work);
     int (*answer)(struct engine_work *work, struct engine_answer *answer, struct error *err);
@@ -125,19 +120,17 @@ struct engine {
     /* *words: a NULL-terminated list of the caller's, for strings_free(). */
     int (*specify)(struct engine_work *work, const struct engine_nodes *nodes, char ***words,
                    struct error *err);
-    /* *status is what cloudplan hands on: the engine's own exit status, but 128 + N where signal N came to
-     * cloudplan.  The first signal is passed on so that the engine reports what it has; a second one ends it.
-     */
+    /* *status is what cloudplan hands on: the engine's own exit status, but 128 + N where signal N came to cloudplan.  The first
+     * signal is passed on so that the engine reports what it has; a second one ends it. */
     int (*run)(struct engine_work *work, const struct engine_start *start, int *status, struct error *err);
-    /* How many tests or jobs failed the last time, 0 also where that is not known; alone: whether run() can
-     * run these alone. */
+    /* How many tests or jobs failed the last time, 0 also where that is not known; alone: whether run() can run these alone. */
     int (*failed)(struct engine_work *work, size_t *count, bool *alone, struct error *err);
     /* Whether the status says that none of what was named is there any more. */
     bool (*found_nothing)(int status);
     void (*destroy)(struct engine_work *work); /* NULL allowed */
 };
 
-/* All engines, NULL at the end; the first one is the default. */
+/* All engines, NULL at the end; the first one is the program's. */
 extern const struct engine *const engines[];
 
 #endif

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a user: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a
- * shell. */
+/* Of a user: GNU parallel takes what stands before an "@" for the whole user, and hands "$" and "\" to a shell. */
 #define LOGIN_USER_CHARS TEXT_ALNUM "._-+"
 
 /* What GNU parallel cannot be told in a login, ssh_config can tell ssh. */
@@ -33,8 +32,7 @@ static int check_login(const struct node *node, struct error *err)
     return 0;
 }
 
-/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first
- * "." for a port. */
+/* host, or an address of IPv4 in one of IPv6 in hexadecimal: GNU parallel would take what follows the first "." for a port. */
 static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLEN])
 {
     struct in6_addr address;

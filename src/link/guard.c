@@ -1,8 +1,8 @@
 /* Lines both ways, and ssh's own words apart.
  *
- * Whatever else the node prints (start-up files, a banner) goes by unread: only lines that begin with our
- * nonce count.  A shell may read its script ahead in blocks, so that commands are sent only when it has
- * answered: then it has all of the script, and what comes next is read by the guard.
+ * Whatever else the node prints (start-up files, a banner) goes by unread: only lines that begin with our nonce
+ * count.  A shell may read its script ahead in blocks, so that commands are sent only when it has answered: then
+ * it has all of the script, and what comes next is read by the guard.
  */
 #include "link/guard.h"
 

@@ -1,8 +1,8 @@
 /* The conversation with scripts/node/guard.sh on one node, over the pipes of the ssh that runs it.
  *
  * The script goes first, its answer comes; then commands, one at a time: each is asked once the former one
- * has been answered.  Nothing here blocks: guard_turn() does what can be done, guard_poll() says what to wait
- * for. Between commands guard_beat() tells the script, now and then, that somebody is still there.
+ * has been answered.  Nothing here blocks: guard_turn() does what can be done, guard_poll() says what to wait for.
+ * Between commands guard_beat() tells the script, now and then, that somebody is still there.
  */
 #ifndef CLOUDPLAN_GUARD_H
 #define CLOUDPLAN_GUARD_H
@@ -50,15 +50,14 @@ char *guard_script(const struct guard_params *params, size_t *len);
 void guard_begin(struct guard *guard, const char *script, size_t len);
 /* A command; the text is borrowed until it is answered. */
 void guard_ask(struct guard *guard, const char *line);
-/* A sign of life, where the guard can take one: it has answered the script, and none of a command is still to
- * be sent.  An ssh that takes nothing more has what was sent before. */
+/* A sign of life, where the guard can take one: it has answered the script, and none of a command is still to be sent.  An
+ * ssh that takes nothing more has what was sent before. */
 void guard_beat(struct guard *guard);
 /* Sends and receives what is possible now. */
 void guard_turn(struct guard *guard);
 /* Descriptors to wait for; how many. */
 nfds_t guard_poll(const struct guard *guard, struct pollfd fds[GUARD_FDS]);
-/* The answer to the command ("" for the script), if it has come: one line without its end, taken from the
- * guard. */
+/* The answer to the command ("" for the script), if it has come: one line without its end, taken from the guard. */
 bool guard_answer(struct guard *guard, const char *nonce, const char *command, char answer[GUARD_ANSWER_MAX]);
 /* ssh has ended, and said all that it had to say: see guard->words. */
 bool guard_ended(struct guard *guard);

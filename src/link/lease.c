@@ -1,8 +1,8 @@
 /* Asks, and plans again what was refused.
  *
  * The node decides, since only it sees all runs at the same time.  It says what others hold; the
- * planner makes of that what it would have made of it in the node's facts.  A node that was refused time and
- * again is in great demand: the run goes on without it rather than waiting for its turn. */
+ * planner makes of that what it would have made of it in the node's facts.  A node that was refused time and again is in
+ * great demand: the run goes on without it rather than waiting for its turn. */
 #include "link/lease.h"
 
 #include "nodes/facts.h"

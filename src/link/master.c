@@ -91,8 +91,7 @@ static char *make_guard_script(const struct masters *ms, size_t *len)
     return guard_script(&guard, len);
 }
 
-/* Here, for a lease.  It knows of no connection: what came over one to this machine must not be taken for the
- * run's. */
+/* Here, for a lease.  It knows of no connection: what came over one to this machine must not be taken for the run's. */
 static int start_here(struct master *m, struct error *err)
 {
     static const char *const argv[] = {"/bin/sh", "-s", "none", NULL};
@@ -116,12 +115,11 @@ static int start_there(const struct masters *ms, struct master *m, struct error 
     argv[n++] = "ssh";
     argv[n++] = "-F";
     argv[n++] = ms->config;
-    /* A master that was killed has left its socket.  "auto" takes that away; the first time there may be only
-     * another node's, another name for the same host, that must not be taken for a master of ours. */
+    /* A master that was killed has left its socket.  "auto" takes that away; the first time there may be only another
+     * node's, another name for the same host, that must not be taken for a master of ours. */
     argv[n++] = m->again ? "-oControlMaster=auto" : "-M";
     argv[n++] = "-T";
-    /* The configuration's level is for the engine's many; this one's words are the reason why a node is left
-     * out. */
+    /* The configuration's level is for the engine's many; this one's words are the reason why a node is left out. */
     argv[n++] = "-oLogLevel=INFO";
     n += ssh_target(node, argv + n, port);
     argv[n++] = command;
@@ -159,8 +157,7 @@ static void drop_asked(struct masters *ms, struct master *m, enum node_state sta
     drop(m, state, reason);
 }
 
-/* "ok 1 DIR", "ok 0" without a copy, "adopt DIR"; all else is why there is none.  False: it is of another
- * form. */
+/* "ok 1 DIR", "ok 0" without a copy, "adopt DIR"; all else is why there is none.  False: it is of another form. */
 static bool parse_opened(const struct node *node, const char *answer, unsigned *slot, const char **dir)
 {
     *slot = 1;

@@ -1,5 +1,5 @@
-/* The first value wins in ssh_config: ours come before the user's and the system's, so that nothing there can
- * make a master of its own, ask a question or forward something. */
+/* The first value wins in ssh_config: ours come before the user's and the system's, so that nothing there can make
+ * a master of its own, ask a question or forward something. */
 #include "link/master_config.h"
 
 #include "base/rundir.h"

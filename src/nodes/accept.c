@@ -1,7 +1,7 @@
 /* What a node must have.
  *
- * Every text here is shown to somebody who is to put things right on that node, so it names all that is
- * missing of a kind at once, rather than one more at every try. */
+ * Every text here is shown to somebody who is to put things right on that node, so it names all that is missing of a kind at
+ * once, rather than one more at every try. */
 #include "nodes/accept.h"
 
 #include "base/text.h"
@@ -36,8 +36,7 @@ static void drop_for_engine(struct node *node, const struct requirements *requir
         node_set(node, NODE_UNFIT, "%s", reason);
 }
 
-/* Below 3.0 it lacks options that ours needs there.  macOS's openrsync is left to the sync, whose words say
- * what it lacks. */
+/* Below 3.0 it lacks options that ours needs there.  macOS's openrsync is left to the sync, whose words say what it lacks. */
 static bool drop_for_rsync(struct node *node)
 {
     const char *rsync = node->facts.rsync;

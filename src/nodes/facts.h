@@ -58,7 +58,7 @@ struct facts {
     uint32_t cores_online;  /* what the machine has; never less than the affinity mask */
     uint64_t mem_total;     /* bytes, MemTotal */
     uint64_t mem_machine;   /* bytes, MemAvailable of the machine, at most mem_total: the kernels
-                               estimate it, and Darwin's terms overlap */
+                                estimate it, and Darwin's terms overlap */
     uint64_t mem_available; /* bytes, what this login may use (cgroups included) */
     double load1;           /* one-minute load average, -1 where unknown */
     uint32_t lease_count;   /* leases of other runs, see scripts/node/lease.sh */
@@ -91,8 +91,8 @@ struct facts {
  * *facts is defined only on 0.  Strings are cleaned of control characters and cut to fit. */
 int facts_parse(struct facts *facts, const char *answer, size_t len, const char *nonce, struct error *err);
 
-/* "CORES MEM_MIB WHO", as the node's guard says who has taken what this run asked for: becomes the one lease
- * in *facts, in place of those from the answer.  0, or -1 and *err: STATUS_DATA, *facts being as it was. */
+/* "CORES MEM_MIB WHO", as the node's guard says who has taken what this run asked for: becomes the one lease in *facts, in
+ * place of those from the answer.  0, or -1 and *err: STATUS_DATA, *facts being as it was. */
 int facts_set_lease(struct facts *facts, const char *words, struct error *err);
 
 #endif

@@ -1,8 +1,8 @@
 /* Node lists from a file.
  *
  * The file is read whole, up to a limit, and then cut into lines: a list is small, and an error can
- * name the line.  A terminal, a pipe or a FIFO may keep us waiting: for its data, and for a first writer, we
- * wait in poll(2), where a signal ends the wait, and never in open(2) or read(2). */
+ * name the line.  A terminal, a pipe or a FIFO may keep us waiting: for its data, and for a first writer, we wait in
+ * poll(2), where a signal ends the wait, and never in open(2) or read(2). */
 #include "nodes/inventory.h"
 
 #include "base/child.h"
@@ -108,8 +108,7 @@ int inventory_read(struct node_list *list, const char *path, struct error *err)
     int result = -1;
     bool standard_input = strcmp(path, "-") == 0;
     const char *name = standard_input ? "standard input" : path;
-    /* Others have the standard input, too: it stays as it is.  A FIFO is opened at once, and its first writer
-     * waited for. */
+    /* Others have the standard input, too: it stays as it is.  A FIFO is opened at once, and its first writer waited for. */
     int fd = standard_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return error_set(err, STATUS_DATA, "%s: %s", name, strerror(errno));

@@ -11,9 +11,9 @@
 #define INVENTORY_BYTES_MAX (4 * 1024 * 1024)
 #define INVENTORY_TIMEOUT_MS 600000 /* for all of it: somebody may be typing */
 
-/* Adds the nodes of the file.  0, or -1 and *err: STATUS_DATA for a bad word ("FILE:LINE: ..."), a file with
- * a NUL byte, one that is too large, one without a node, one that cannot be read, one that has not ended in
- * time; STATUS_SYSTEM without memory; STATUS_SIGNAL+N. */
+/* Adds the nodes of the file.  0, or -1 and *err: STATUS_DATA for a bad word ("FILE:LINE: ..."), a file with a
+ * NUL byte, one that is too large, one without a node, one that cannot be read, one that has not
+ * ended in time; STATUS_SYSTEM without memory; STATUS_SIGNAL+N. */
 int inventory_read(struct node_list *list, const char *path, struct error *err);
 /* The same from memory; name is for messages. */
 int inventory_parse(struct node_list *list, const char *text, size_t len, const char *name,

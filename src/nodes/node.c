@@ -24,8 +24,8 @@
 /* Of a directory on a node, besides the bytes of other alphabets: what every shell leaves alone. */
 #define DIR_CHARS NAME_CHARS "+@/~,:=%"
 
-/* Of directory services: user@domain, DOMAIN\user, DOMAIN+user, machine$.  Each place that a login goes to
- * takes them as they are, but for GNU parallel's logins (xspec.c). */
+/* Of directory services: user@domain, DOMAIN\user, DOMAIN+user, machine$.  Each place that a login goes to takes them as they
+ * are, but for GNU parallel's logins (xspec.c). */
 #define USER_CHARS NAME_CHARS "@\\$+"
 
 #define WORD_SHOWN 100 /* bytes of a word in an error */
@@ -321,8 +321,7 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
         node->processes = 0;
 }
 
-/* What is wrong with a node's word for a directory, or NULL; *c is a character that cannot stand in it, or
- * NUL. */
+/* What is wrong with a node's word for a directory, or NULL; *c is a character that cannot stand in it, or NUL. */
 static const char *wrong_dir(const char *dir, char *c)
 {
     *c = '\0';

@@ -3,10 +3,11 @@
  * Grammar of a node, as the user writes it:
  *
  *     NODE  = ":"                              this machine, without SSH
- *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"; USER also "@" "\"
- * "$" "+" | [USER "@"] V6 [ "%" ZONE ]       a bare IPv6 address: two or more ":"; ZONE: as HOST | [USER "@"]
- * "[" V6 [ "%" ZONE ] "]" [":" PORT] RANGE = "{" N ".." M "}" | "[" N "-" M "]"   anywhere in a word; several
- * multiply out, the last one runs fastest
+ *           | [USER "@"] HOST [":" PORT]       HOST, USER: letters, digits, "." "_" "-"; USER also "@" "\" "$" "+"
+ *           | [USER "@"] V6 [ "%" ZONE ]       a bare IPv6 address: two or more ":"; ZONE: as HOST
+ *           | [USER "@"] "[" V6 [ "%" ZONE ] "]" [":" PORT]
+ *     RANGE = "{" N ".." M "}" | "[" N "-" M "]"   anywhere in a word; several multiply
+ *                                              out, the last one runs fastest
  *
  * A leading zero in N or M pads all numbers of the range to that width.  A range
  * runs upwards; N > M is an error.  At most NODE_LIST_MAX names in all, repeated
@@ -39,16 +40,15 @@ enum node_state {
     NODE_FAILED   /* let in, and then something went wrong */
 };
 
-/* What decided a node's number of processes. */
-enum plan_term {
-    TERM_NONE,
-    TERM_CORES,
-    TERM_MEMORY,
-    TERM_MAX_PROCESSES,
-    TERM_MACHINE, /* other nodes of the list are the same machine */
-    TERM_LEASE,   /* other runs have a part of it */
-    TERM_EACH,    /* one process for each interpreter, neither more nor less */
-    TERM_FILES    /* the limit of open files here leaves room for no more */
+enum plan_term { /* what decided a node's number of processes */
+                 TERM_NONE,
+                 TERM_CORES,
+                 TERM_MEMORY,
+                 TERM_MAX_PROCESSES,
+                 TERM_MACHINE, /* other nodes of the list are the same machine */
+                 TERM_LEASE,   /* other runs have a part of it */
+                 TERM_EACH,    /* one process for each interpreter, neither more nor less */
+                 TERM_FILES    /* the limit of open files here leaves room for no more */
 };
 
 /* What OpenSSH would do for a node: filled in by sshconf, owned by it. */
@@ -72,10 +72,10 @@ struct node {
 
     uint32_t processes; /* 0 unless state is NODE_READY and planned */
     enum plan_term limited_by;
-    unsigned slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0:
-                      not known yet, or none (":") */
-    char *dir; /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned;
-                  NULL: not known yet, or none */
+    unsigned
+        slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet, or none (":") */
+    char *
+        dir; /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned; NULL: not known yet, or none */
     bool unmarked; /* dir does not carry the mark, and is to be looked at: adopt.h */
 };
 
@@ -113,14 +113,13 @@ void node_set(struct node *node, enum node_state state, const char *fmt, ...)
 
 #define NODE_DIR_MAX 1500 /* bytes of a copy's path: the longest --cloud-chdir, below a home */
 
-/* Takes what a node says of the directory of its copy, which is input from outside: it must be an absolute
- * physical path that ssh, rsync, execnet and shells take as it is, and have the name in its last part that
- * chdir has, with "~N" in slot N > 1.  A copy is kept in node->dir.  0, or -1 and *err: STATUS_DATA with what
- * is wrong, STATUS_SYSTEM. */
+/* Takes what a node says of the directory of its copy, which is input from outside: it must be an absolute physical path that ssh, rsync,
+ * execnet and shells take as it is, and have the name in its last part that chdir has, with "~N" in slot N > 1.  A copy is
+ * kept in node->dir.  0, or -1 and *err: STATUS_DATA with what is wrong, STATUS_SYSTEM. */
 int node_set_dir(struct node *node, const char *chdir, unsigned slot, const char *dir, struct error *err);
 
-/* path as it is on this node, where it is chdir or lies in it: in the node's copy, absolute once its guard
- * has told where that is. Owned by the caller; NULL without memory. */
+/* path as it is on this node, where it is chdir or lies in it: in the node's copy, absolute once its guard has told where that is.
+ * Owned by the caller; NULL without memory. */
 char *node_place(const struct node *node, const char *chdir, const char *path);
 
 /* Its name in a sentence, where ":" would not be seen.  Borrowed from the node. */

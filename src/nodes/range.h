@@ -1,5 +1,4 @@
-/* A word as the user writes it, and the names that it stands for: "{1..40}" and "[01-40]" (node.h has the
- * grammar).
+/* A word as the user writes it, and the names that it stands for: "{1..40}" and "[01-40]" (node.h has the grammar).
  */
 #ifndef CLOUDPLAN_RANGE_H
 #define CLOUDPLAN_RANGE_H
@@ -27,12 +26,11 @@ struct range_word {
     uint64_t total; /* names that it stands for */
 };
 
-/* Takes word apart; it must outlive *ranges.  0, or -1 and *err with STATUS_DATA: not a range, or more than
- * max names in all.  Nothing is allocated. */
+/* Takes word apart; it must outlive *ranges.  0, or -1 and *err with STATUS_DATA: not a range, or more than max
+ * names in all.  Nothing is allocated. */
 int range_parse(struct range_word *ranges, const char *word, uint64_t max, struct error *err);
 
-/* Writes the nth name, 0 <= nth < total; the last range runs fastest.  False where it does not fit in size
- * bytes. */
+/* Writes the nth name, 0 <= nth < total; the last range runs fastest.  False where it does not fit in size bytes. */
 bool range_name(const struct range_word *ranges, uint64_t nth, char *name, size_t size);
 
 #endif

@@ -1,8 +1,8 @@
 /* Worst cases rather than usual ones: what is left over is the tests' own.
  *
- * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the
- * client's socket).  In the engine: what it says itself.  This machine's own workers have a master no more
- * than a node here; they cost what others cost in the engine.
+ * Here: three pipes for each master.  In a master: four descriptors for each session (three streams and the client's
+ * socket).  In the engine: what it says itself.  This machine's own workers have a master no more than a
+ * node here; they cost what others cost in the engine.
  */
 #include "plan/descriptors.h"
 

@@ -172,8 +172,8 @@ static uint64_t machine_holds(struct node *const *nodes, size_t count, const str
     return room;
 }
 
-/* A share of what the nodes' machine holds: so many full rounds of one process each, and one more for the
- * first of those nodes that can take it. */
+/* A share of what the nodes' machine holds: so many full rounds of one process each, and one more for the first
+ * of those nodes that can take it. */
 struct deal {
     uint64_t rounds, rest;
 };
@@ -224,8 +224,8 @@ static void drop_for_machine(struct node *node, struct node *const *nodes, size_
              count, nodes[0]->name, (unsigned long long)room, beside, left);
 }
 
-/* The nodes, in list order and planned alone, are one machine: serves them as long as it holds all of a
- * node's processes. */
+/* The nodes, in list order and planned alone, are one machine: serves them as long as it holds all of a node's
+ * processes. */
 static void share_machine_each(struct node *const *nodes, size_t count, const struct policy *policy)
 {
     uint64_t room = machine_holds(nodes, count, policy, !policy->no_lease);

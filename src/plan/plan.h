@@ -11,8 +11,8 @@
  * (non-empty) boot_id are one machine and share its cores_online and its
  * mem_machine - reserve, less what is leased, which is the same for all of them:
  * processes are dealt to them in turn, one each, in list order, while the machine
- * has room, so that together they never get more than it holds; where their answers about the machine differ,
- * the least counts.  Two nodes with the same boot_id and (non-empty) login_id are the very same login: the
+ * has room, so that together they never get more than it holds; where their answers about the machine differ, the least counts.  Two
+ * nodes with the same boot_id and (non-empty) login_id are the very same login: the
  * later one becomes NODE_UNFIT and the reason names the first.
  * limited_by names the term that decided: lease, where the node would have more processes if nobody else had
  * a lease (facts.lease_holder says whose it is); of others that tie, the first of cores, memory,
@@ -43,8 +43,8 @@ struct policy {
  * the report. */
 int plan_make(struct node_list *list, const struct policy *policy, struct error *err);
 
-/* Plans one node of a plan again, after facts_set_lease(): it gets no more than it has now.  0, or -1 where
- * nothing is left and it has become NODE_UNFIT. */
+/* Plans one node of a plan again, after facts_set_lease(): it gets no more than it has now.  0, or -1 where nothing is
+ * left and it has become NODE_UNFIT. */
 int plan_node(struct node *node, const struct policy *policy);
 
 /* Whether the plan is enough to go on, as plan_make() judges it: to be asked again after plan_node(). */

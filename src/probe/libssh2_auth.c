@@ -1,5 +1,5 @@
-/* libssh2's own agent calls block and ask for SHA-1; its signing callback may say EAGAIN, and then the same
- * call is repeated with the same arguments once the agent has answered. */
+/* libssh2's own agent calls block and ask for SHA-1; its signing callback may say EAGAIN, and then the same call is
+ * repeated with the same arguments once the agent has answered. */
 #include "probe/libssh2_auth.h"
 
 #include <openssl/evp.h>
@@ -44,8 +44,8 @@ static int sign_with_agent(LIBSSH2_SESSION *session, unsigned char **sig, size_t
     return result;
 }
 
-/* Signs with a key from a file.  libssh2 would read the file's text for each node, more than once, which
- * takes half of all CPU time of a probe. */
+/* Signs with a key from a file.  libssh2 would read the file's text for each node, more than once, which takes
+ * half of all CPU time of a probe. */
 static int sign_with_file(LIBSSH2_SESSION *session, unsigned char **sig, size_t *sig_len,
                           const unsigned char *data, size_t data_len, void **abstract)
 {

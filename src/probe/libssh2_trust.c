@@ -88,8 +88,7 @@ enum trust trust_host_key(const struct sshconf *conf, const struct known_host *k
     char print[64];
     enum known_result result = known_host_check(known, key, len, &where);
     known_fingerprint(key, len, print);
-    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA).
-     */
+    /* Keys are known, but none of this type: OpenSSH may agree with the node on one that libssh2 lacks (RSA). */
     if ((result == KNOWN_ABSENT || result == KNOWN_CHANGED) && known_host_count(known) &&
         !type_is_known(known, key, len))
         return verdict(TRUST_OPENSSH, reason,

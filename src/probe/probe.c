@@ -251,8 +251,7 @@ static int wait_for_any(struct probe *p, int timeout_ms, struct error *err)
     return 0;
 }
 
-/* Makes the script once it is known what to ask for.  A node's time starts anew then: it is not the one that
- * was waited for. */
+/* Makes the script once it is known what to ask for.  A node's time starts anew then: it is not the one that was waited for. */
 static int get_ready(struct probe *p, struct error *err)
 {
     int ready = p->params->ready ? p->params->ready(p->params->ready_arg, p->params, err) : 1;

@@ -18,9 +18,9 @@ struct probe_params {
     /* Called whenever a node has got its state; may be NULL. */
     void (*progress)(void *arg, const struct node_list *list, size_t done);
     void *progress_arg;
-    /* Called while nodes are being connected to, until it returns 1: what they are to be asked for is in
-     * *params now (timeout_ms and required).  0: not known yet; child_events_fd() becomes readable when it
-     * may be.  -1 and *err: give up.  NULL: params are complete. */
+    /* Called while nodes are being connected to, until it returns 1: what they are to be asked for is in *params now (timeout_ms and
+     * required).  0: not known yet; child_events_fd() becomes readable when it may be.  -1 and *err: give up.  NULL:
+     * params are complete. */
     int (*ready)(void *arg, struct probe_params *params, struct error *err);
     void *ready_arg;
     /* For tests: where conversations come from; NULL: the real transports. */
@@ -29,8 +29,8 @@ struct probe_params {
     void *open_arg;
 };
 
-/* 0, or -1 and *err: STATUS_BUG for another number of interpreters, STATUS_SYSTEM, STATUS_SIGNAL+N when a
- * signal ended it, or what ready() says. */
+/* 0, or -1 and *err: STATUS_BUG for another number of interpreters, STATUS_SYSTEM, STATUS_SIGNAL+N when a signal ended it, or what
+ * ready() says. */
 int probe_run(struct node_list *list, const struct probe_params *params, struct error *err);
 
 #endif

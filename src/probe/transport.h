@@ -1,8 +1,8 @@
 /* How to run one script on one node, never blocking.
  *
  * A transport is a conversation: connect, authenticate, run `sh -s` with the script
- * on its stdin, collect stdout until the line that ends the answer.  The probe's loop owns the clock and the
- * poll; a transport only says what it waits for.  What the answer means is not known here.
+ * on its stdin, collect stdout until the line that ends the answer.  The probe's loop owns the clock and the poll;
+ * a transport only says what it waits for.  What the answer means is not known here.
  */
 #ifndef CLOUDPLAN_TRANSPORT_H
 #define CLOUDPLAN_TRANSPORT_H
@@ -46,8 +46,8 @@ struct transport {
 
 /* The script to run.  Borrowed: must outlive the transport. */
 struct transport_script {
-    const char *text; /* NULL: not known yet; all up to sending it is done meanwhile, and step() is to be
-                         called when it is */
+    const char *
+        text; /* NULL: not known yet; all up to sending it is done meanwhile, and step() is to be called when it is */
     size_t len;
     const char *end; /* the line that ends the answer */
 };
@@ -56,8 +56,7 @@ struct libssh2_shared; /* libssh2_shared.h */
 /* To be called with the easy handle of each CURLMSG_DONE. */
 void transport_libssh2_connected(CURL *easy, CURLcode result);
 
-/* Each returns NULL and *err where it cannot even begin (STATUS_SYSTEM).  node->conf is needed by the first
- * two. */
+/* Each returns NULL and *err where it cannot even begin (STATUS_SYSTEM).  node->conf is needed by the first two. */
 struct transport *transport_libssh2(struct libssh2_shared *shared, const struct node *node,
                                     const struct transport_script *script, int connect_timeout_ms,
                                     struct error *err);

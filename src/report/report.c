@@ -140,8 +140,8 @@ void report_sync_progress(void *arg, const struct sync_progress *p)
     progress_line(arg, text);
 }
 
-/* Prints what is to be said of node i, NULL: nothing, unless it was the last that was said of it.  Without
- * memory it is said once too often, rather than never. */
+/* Prints what is to be said of node i, NULL: nothing, unless it was the last that was said of it.  Without memory it is said once
+ * too often, rather than never. */
 static void say_of_node(struct report *report, size_t i, const char *line)
 {
     char **said = i < report->dropped_count ? &report->dropped[i] : NULL;
@@ -305,7 +305,7 @@ int report_nodes(struct report *report, const struct node_list *list, char *cons
     } else if (report->format == FORMAT_TX) {
         for (size_t i = 0; tx && tx[i]; i++)
             fprintf(out, "%s%s\n", report->word_option ? report->word_option : "", tx[i]);
-    } else {
+    } else if (report->format == FORMAT_SSHLOGIN) {
         for (size_t i = 0; logins && logins[i]; i++)
             fprintf(out, "%s\n", logins[i]);
         if (logins && !logins[0])

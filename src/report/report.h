@@ -30,8 +30,7 @@ void report_progress_end(struct report *report);
 void report_copied(struct report *report);
 
 /* The result of probe, plan, sync in the asked-for format on stdout, or for run the table on stderr.
- * tx and logins may be NULL where the format does not need them.  -1 and *err STATUS_SYSTEM where stdout
- * cannot be written. */
+ * tx and logins may be NULL where the format does not need them.  -1 and *err STATUS_SYSTEM where stdout cannot be written. */
 int report_nodes(struct report *report, const struct node_list *list, char *const *tx, char *const *logins,
                  bool to_stderr, struct error *err);
 /* One line for each node that is not ready, unless the same line was the last that was printed of it. */

@@ -4,8 +4,7 @@
 
 #include "run/state.h"
 
-/* With --watch: begins to look for changes of what is copied.  To be called before the copy, so that none is
- * missed. */
+/* With --watch: begins to look for changes of what is copied.  To be called before the copy, so that none is missed. */
 int stage_watch(struct run *run, struct error *err);
 /* Runs the engine, with --watch again and again.  *status is its exit status. */
 int stage_engine(struct run *run, int *status, struct error *err);

@@ -1,6 +1,5 @@
-/* The program: parses the command line, calls the stages in their order as far as the command goes, prints
- * the one line of an error, and gives the exit status.  Where there is not enough room for the run, the nodes
- * are reported all the same. */
+/* The program: parses the command line, calls the stages in their order as far as the command goes, prints the one line of an error,
+ * and gives the exit status.  Where there is not enough room for the run, the nodes are reported all the same. */
 #include "base/child.h"
 #include "engine/sshlogin.h"
 #include "run/again.h"
@@ -33,8 +32,7 @@ static int stages(struct run *run, int *status, struct error *err)
     return command == COMMAND_RUN ? stage_engine(run, status, err) : 0;
 }
 
-/* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no
- * node. */
+/* Where the status is lost, as in --sshloginfile <(cloudplan ...), the list itself must say that there is no node. */
 static void refuse_logins(void)
 {
     puts(SSHLOGIN_NONE);

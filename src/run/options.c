@@ -140,8 +140,7 @@ static const struct option_row rows[] = {
 
 #define ROWS (sizeof rows / sizeof *rows)
 
-/* The value as it is set: a shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell.
- * NULL and *err without memory. */
+/* The value as it is set: a shell leaves the "~" of --rsyncdir=~/x as it is, and an ini file has no shell.  NULL and *err without memory. */
 static const char *expand_value(struct options *options, const struct option_row *row, const char *value,
                                 struct error *err)
 {

@@ -2,8 +2,8 @@
  *
  *     cloudplan [probe|plan|sync|run] [OPTION]... [-- ENGINE-ARGUMENT...]
  *
- * Values are checked here as far as the command line alone can tell (numbers, ranges of numbers, known
- * words); what a node's name means is not known here.  Sizes are given in MiB and kept in bytes.
+ * Values are checked here as far as the command line alone can tell (numbers, ranges of numbers, known words);
+ * what a node's name means is not known here.  Sizes are given in MiB and kept in bytes.
  */
 #ifndef CLOUDPLAN_OPTIONS_H
 #define CLOUDPLAN_OPTIONS_H
@@ -79,22 +79,20 @@ struct options {
  * options_clear() is needed in both cases. */
 int options_parse(struct options *options, const struct engine *engine, int argc, char **argv,
                   struct error *err);
-/* Whether a word of the command line asks for --format=sshlogin: also where options_parse() has found fault
- * with another one. */
+/* Whether a word of the command line asks for --format=sshlogin: also where options_parse() has found fault with another one. */
 bool options_ask_for_logins(int argc, char *const *argv);
-/* A value from elsewhere, such as an ini file that the engine reads: name without "--", value NULL for a
- * flag, both borrowed for as long as the options live.  What the command line says is kept, but for options
- * that add up (--rsyncdir).  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names
- * the origin, STATUS_USAGE without one, STATUS_SYSTEM without memory. */
+/* A value from elsewhere, such as an ini file that the engine reads: name without "--", value NULL for a flag, both borrowed for as long as
+ * the options live.  What the command line says is kept, but for options that
+ * add up (--rsyncdir).  origin: the file's name, "" for none.  0, or -1 and *err: STATUS_DATA that names the origin, STATUS_USAGE without
+ * one, STATUS_SYSTEM without memory. */
 int options_apply(struct options *options, const char *name, const char *value, const char *origin,
                   struct error *err);
 
-/* Where the value of an option comes from that an error names (error_value()): what options_apply() was told;
- * "" for the command line, for a default, and where the error names none. */
+/* Where the value of an option comes from that an error names (error_value()): what options_apply() was told; "" for the command line, for a
+ * default, and where the error names none. */
 const char *options_origin(const struct options *options, const struct error *why);
 
-/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  each: as in struct
- * engine_settled. */
+/* What only all values together tell, checked when the last one is there: STATUS_USAGE.  each: as in struct engine_settled. */
 int options_check(const struct options *options, bool each, struct error *err);
 void options_clear(struct options *options);
 

@@ -1,8 +1,8 @@
 /* Capacity on the nodes: planned, leased, waited for.
  *
  * What was planned may be gone when it is leased, and then a run that is to wait begins anew: its connections
- * are closed meanwhile, so that it keeps nothing that others could use.  Waiting ends at once where it cannot
- * help: nodes that refuse us, or that have not what the run needs, will not change by themselves. */
+ * are closed meanwhile, so that it keeps nothing that others could use.  Waiting ends at once where it cannot help: nodes that
+ * refuse us, or that have not what the run needs, will not change by themselves. */
 #include "run/room.h"
 
 #include "base/child.h"

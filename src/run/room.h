@@ -4,8 +4,8 @@
 
 #include "run/state.h"
 
-/* How many processes; for the command probe only whether there is a usable node.  With --cloud-wait it asks
- * again until there is room. */
+/* How many processes; for the command probe only whether there is a usable node.  With --cloud-wait it asks again until there is
+ * room. */
 int stage_plan(struct run *run, struct error *err);
 /* Opens the connections, and leases what was planned; where that is gone it is as in stage_plan(). */
 int stage_open(struct run *run, struct error *err);

@@ -1,5 +1,5 @@
-/* What the copy, the report and the engine need of the options and of the former stages.  Their own work is
- * done in src/copy, src/report and src/engine. */
+/* What the copy, the report and the engine need of the options and of the former stages.  Their own work is done in src/copy,
+ * src/report and src/engine. */
 #include "run/run.h"
 
 #include "base/strv.h"
@@ -21,8 +21,7 @@ static int copy(struct run *run, struct error *err)
     int result = sync_run(&run->list, run->masters, &params, err);
     report_progress_end(run->report);
     report_copied(run->report);
-    /* One that has broken since the sync: nothing is half done there yet, and without its guard nothing holds
-     * the lease. */
+    /* One that has broken since the sync: nothing is half done there yet, and without its guard nothing holds the lease. */
     if (result == 0 && (result = masters_reopen(run->masters, err)) == 0 &&
         (result = masters_prepare(run->masters, PREPARE_TIMEOUT_MS, err)) == 0 &&
         node_list_ready(&run->list) == 0) {
@@ -83,8 +82,8 @@ int stage_specify(struct run *run, struct error *err)
     return o->engine->specify(run->work, &nodes, &run->words, err);
 }
 
-/* The engine's words are made whatever is shown, since what cannot be one is no plan for a run.  Logins only
- * where they are asked for: GNU parallel takes fewer names than ssh. */
+/* The engine's words are made whatever is shown, since what cannot be one is no plan for a run.  Logins only where they are asked for: GNU
+ * parallel takes fewer names than ssh. */
 static int specify_as_asked(struct run *run, bool planned, struct error *err)
 {
     if (run->options.command == COMMAND_RUN || run->options.format != FORMAT_SSHLOGIN)

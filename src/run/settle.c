@@ -1,8 +1,7 @@
-/* The beginning: the project, the nodes that are named, and what the engine's configuration makes of the
- * options.
+/* The beginning: the project, the nodes that are named, and what the engine's configuration makes of the options.
  *
- * The engine is asked first and may answer some tenths of a second later, so that options are settled
- * whenever the first stage needs them: that of the nodes where none is named here, else that of the probe. */
+ * The engine is asked first and may answer some tenths of a second later, so that options are settled whenever the first stage
+ * needs them: that of the nodes where none is named here, else that of the probe. */
 #include "run/settle.h"
 
 #include "base/path.h"

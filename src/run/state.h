@@ -1,5 +1,5 @@
-/* What the stages hand on: each takes what the former ones have left in struct run, and adds to it. settle.h,
- * ask.h, room.h, run.h and again.h have the stages, in the order in which main calls them.
+/* What the stages hand on: each takes what the former ones have left in struct run, and adds to it.  settle.h, ask.h, room.h, run.h and
+ * again.h have the stages, in the order in which main calls them.
  *
  * All stages return 0, or -1 and *err with the exit status that it means.
  */

@@ -1,6 +1,5 @@
-/* ssh would find a wrong name when it reads the run's own ssh_config, for each node, and blame a file that
- * the user has never seen.  The list is asked for rather than `ssh -G -o Ciphers=...` tried: so the error can
- * say which of several names it is. */
+/* ssh would find a wrong name when it reads the run's own ssh_config, for each node, and blame a file that the user has never
+ * seen.  The list is asked for rather than `ssh -G -o Ciphers=...` tried: so the error can say which of several names it is. */
 #include "ssh/cipher.h"
 
 #include "base/child.h"

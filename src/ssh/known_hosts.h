@@ -26,8 +26,7 @@ enum known_result {
 struct known_hosts;
 
 /* Reads the files (NULL-terminated list; a missing file is an empty one).  NULL and *err:
- * STATUS_SYSTEM without memory.  An unreadable file (EACCES, a directory) makes every look-up KNOWN_UNSURE.
- */
+ * STATUS_SYSTEM without memory.  An unreadable file (EACCES, a directory) makes every look-up KNOWN_UNSURE. */
 struct known_hosts *known_hosts_read(const char *const *files, struct error *err);
 /* The same from memory, one file's text; for tests and the fuzzer. */
 struct known_hosts *known_hosts_parse(const char *text, size_t len, struct error *err);
@@ -40,15 +39,14 @@ struct known_host *known_hosts_lookup(const struct known_hosts *known, const cha
                                       struct error *err);
 void known_host_destroy(struct known_host *entry);
 
-/* Checks a host key in SSH wire format (RFC 4253 6.6); blobs are compared as a whole.  REVOKED goes before
- * UNSURE, UNSURE before all else.  Under the plain name for another port a key can only match or be revoked:
- * one that differs leaves the host ABSENT, as OpenSSH has it.  *where (may be NULL) is set to "FILE:LINE" of
- * the line that decided
+/* Checks a host key in SSH wire format (RFC 4253 6.6); blobs are compared as a whole.  REVOKED goes before UNSURE, UNSURE
+ * before all else.  Under the plain name for another port a key can only match or be revoked: one that
+ * differs leaves the host ABSENT, as OpenSSH has it.  *where (may be NULL) is set to "FILE:LINE" of the line that decided
  * ("FILE" where it cannot be read) or to "", valid as long as entry. */
 enum known_result known_host_check(const struct known_host *entry, const unsigned char *key, size_t len,
                                    const char **where);
-/* True if a usable (not CA, not revoked) key of this type ("ssh-ed25519") is known; "rsa-sha2-256" and
- * "rsa-sha2-512" ask for "ssh-rsa". */
+/* True if a usable (not CA, not revoked) key of this type ("ssh-ed25519") is known; "rsa-sha2-256" and "rsa-sha2-512"
+ * ask for "ssh-rsa". */
 int known_host_has_type(const struct known_host *entry, const char *type);
 /* True if a @cert-authority or an unreadable line speaks of this host. */
 int known_host_unsure(const struct known_host *entry);

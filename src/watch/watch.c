@@ -1,12 +1,11 @@
 /* The wait, and what of a run counts.
  *
- * What has changed is found by comparing two snapshots; inotify only says when to look.  So a file that a
- * test made and removed again is no edit, and a full queue loses nothing.  A run is judged by the source
- * files alone.  The queue is emptied before a snapshot is made: what is changed in between is in the
- * snapshot, and at worst one look finds nothing.
+ * What has changed is found by comparing two snapshots; inotify only says when to look.  So a file that a test made and removed again is
+ * no edit, and a full queue loses nothing.  A run is judged by the source files alone.  The queue is emptied before a
+ * snapshot is made: what is changed in between is in the snapshot, and at worst one look finds nothing.
  *
- * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a
- * process, such as this one, has its working directory there, or when a directory above it is moved.
+ * The end of the root, or of a directory from outside, is seen by looking at it: inotify keeps silent while a process, such as
+ * this one, has its working directory there, or when a directory above it is moved.
  */
 #include "watch/watch.h"
 

@@ -1,11 +1,9 @@
 /* inotify over a whole tree, as a bell: what has changed is found by looking (watch_tree.h).
  *
- * So it does not matter under which name a directory is watched, or whether it has moved: one that is looked
- * at is watched, under one number for each inode, and the system forgets those that are gone.  Events that
- * were lost do not matter, either.
+ * So it does not matter under which name a directory is watched, or whether it has moved: one that is looked at is watched, under one number
+ * for each inode, and the system forgets those that are gone.  Events that were lost do not matter, either.
  *
- * IN_CLOSE_WRITE is not asked for: it comes, too, where nothing was written (a database that is opened and
- * closed).
+ * IN_CLOSE_WRITE is not asked for: it comes, too, where nothing was written (a database that is opened and closed).
  */
 #include "watch/watch_inotify.h"
 
@@ -47,8 +45,7 @@ static void not_here(int error, char *why, size_t size)
 
 bool watch_inotify_misses(unsigned long fs_type)
 {
-    /* NFS, SMB, CIFS, SMB2, 9P (WSL), FUSE (sshfs, virtiofs), Ceph, AFS (two of them), VirtualBox's shared
-     * folders, Coda */
+    /* NFS, SMB, CIFS, SMB2, 9P (WSL), FUSE (sshfs, virtiofs), Ceph, AFS (two of them), VirtualBox's shared folders, Coda */
     static const unsigned long types[] = {0x6969,     0x517b,     0xff534d42, 0xfe534d42,
                                           0x01021997, 0x65735546, 0x00c36400, 0x5346414f,
                                           0x6b414653, 0x786f4256, 0x73757245};

@@ -1,7 +1,7 @@
 /* Which paths count.
  *
- * rsync's patterns are matched as rsync does it, and not with fnmatch(3), which knows no "**": a change in
- * what is not copied must not start a run, or a run that writes there would start the next one.
+ * rsync's patterns are matched as rsync does it, and not with fnmatch(3), which knows no "**": a change in what is
+ * not copied must not start a run, or a run that writes there would start the next one.
  */
 #include "watch/watch_rules.h"
 
@@ -12,8 +12,8 @@
 #include <wchar.h>
 #include <wctype.h>
 
-/* vim, Emacs and its flycheck, Kate, JetBrains: files that come while a file is merely open or being typed
- * in, and next to a save; "4913" is vim's trial whether it can write. */
+/* vim, Emacs and its flycheck, Kate, JetBrains: files that come while a file is merely open or being typed in, and next
+ * to a save; "4913" is vim's trial whether it can write. */
 static const char *const editors[] = {
     ".*.sw[a-px]", "*~",          "4913",  ".#*",           "#*#",           "flycheck_*",
     ".flycheck_*", ".*.kate-swp", ".idea", "*___jb_tmp___", "*___jb_old___",
@@ -56,8 +56,7 @@ static const char *bracket(const char *p, unsigned char c, bool *in)
     return p + 1;
 }
 
-/* NO_MORE and NO_SLASH spare the outer stars the tries that cannot do better, so that no pattern takes
- * exponential time. */
+/* NO_MORE and NO_SLASH spare the outer stars the tries that cannot do better, so that no pattern takes exponential time. */
 enum match { NO, YES, NO_MORE /* the text is too short */, NO_SLASH /* "*" met a "/" */ };
 
 static enum match wild(const char *p, const char *text)

@@ -6,12 +6,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Whether rsync would match path (relative to the transfer's root, no "/" at its ends) with an exclude
- * pattern: all of rsync(1), PATTERN MATCHING RULES, but for a "/" within brackets. */
+/* Whether rsync would match path (relative to the transfer's root, no "/" at its ends) with an exclude pattern: all of
+ * rsync(1), PATTERN MATCHING RULES, but for a "/" within brackets. */
 bool rsync_pattern_matches(const char *pattern, const char *path, bool directory);
 
-/* Whether a change of path is of no interest, and, for a directory, whatever is below it.  ignores: rsync's
- * patterns, NULL-terminated, or NULL. */
+/* Whether a change of path is of no interest, and, for a directory, whatever is below it.  ignores: rsync's patterns,
+ * NULL-terminated, or NULL. */
 bool watch_ignored(const char *const *ignores, const char *path, bool directory);
 
 /* Whether the name is one of a file that a user edits and a test run does not write. */

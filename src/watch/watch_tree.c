@@ -1,13 +1,12 @@
 /* The walk and the snapshots.
  *
- * The walk keeps a list of directories still to be read rather than recurse with one descriptor a level: a
- * deep tree must not run out of descriptors, and a directory that vanishes meanwhile is just not there.
- * Nothing is trusted to what is found (it is only compared), so going by path instead of by descriptor is
- * good enough.
+ * The walk keeps a list of directories still to be read rather than recurse with one descriptor a level: a deep tree must
+ * not run out of descriptors, and a directory that vanishes meanwhile is just not there.  Nothing is trusted to what is
+ * found (it is only compared), so going by path instead of by descriptor is good enough.
  *
- * A snapshot is sorted by path and compared in one pass.  It holds what rsync looks at (time, size,
- * permissions) and the inode, so that a file put in another's place with the same time and size is seen.  Of
- * a directory, whose times change with every ignored file in it, it holds the inode alone.
+ * A snapshot is sorted by path and compared in one pass.  It holds what rsync looks at (time, size, permissions) and the inode, so
+ * that a file put in another's place with the same time and size is seen.  Of a directory, whose times change with
+ * every ignored file in it, it holds the inode alone.
  */
 #include "watch/watch_tree.h"
 
@@ -159,9 +158,8 @@ static int read_directory(const struct watch_tree *tree, const char *path, DIR *
     return result;
 }
 
-/* Through the whole tree; ignored things, and directories that cannot be read, are left out; links are not
- * followed.  One descriptor at a time, however deep the tree.  0, what an op returned, or -1 and *err:
- * STATUS_SYSTEM. */
+/* Through the whole tree; ignored things, and directories that cannot be read, are left out; links are not followed.  One descriptor
+ * at a time, however deep the tree.  0, what an op returned, or -1 and *err: STATUS_SYSTEM. */
 static int watch_walk(const struct watch_tree *tree, const struct walk_ops *ops, void *arg, struct error *err)
 {
     struct todo todo = {0};

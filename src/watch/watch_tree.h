@@ -12,9 +12,8 @@
 struct watch_tree {
     const char *root;           /* absolute, physical */
     const char *const *ignores; /* NULL-terminated, or NULL */
-    /* As in struct rsync_places: physical directories, NULL-terminated; NULL: none.  Those outside of the
-     * root are in the tree under their own names, and nothing in the root has such a name.  Of the root,
-     * those inside are all there is with `part`. */
+    /* As in struct rsync_places: physical directories, NULL-terminated; NULL: none.  Those outside of the root are in the tree
+     * under their own names, and nothing in the root has such a name.  Of the root, those inside are all there is with `part`. */
     char *const *dirs;
     bool part;
 };
@@ -31,8 +30,8 @@ typedef void watch_enter(void *arg, const char *path);
 
 struct snapshot;
 
-/* All files, links and directories; ignored things, and directories that cannot be read, are left out; links
- * are not followed. enter: NULL, or whom to tell.  NULL and *err: STATUS_SYSTEM. */
+/* All files, links and directories; ignored things, and directories that cannot be read, are left out; links are not followed.
+ * enter: NULL, or whom to tell.  NULL and *err: STATUS_SYSTEM. */
 struct snapshot *snapshot_make(const struct watch_tree *tree, watch_enter *enter, void *arg,
                                struct error *err);
 void snapshot_destroy(struct snapshot *snapshot);

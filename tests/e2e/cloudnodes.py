@@ -41,6 +41,7 @@ import tempfile
 from pathlib import Path
 
 import cloudnodes_inside
+import cloudnodes_coverage as coverage
 from cloudnodes_chroot import out_of_chroot, remedy
 from cloudnodes_machine import OWN_TREES, PATH, TOOLS, Machine, Namespace, make_keys, tool, under, wait_for_keys
 from cloudnodes_node import Cluster, Node
@@ -338,6 +339,8 @@ class World:
                 self._unshare.wait()
             self._unshare = None
         if self.directory is not None:
+            if hasattr(self, "home"):
+                coverage.collect(self.home)
             shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import cloudnodes_coverage as coverage
 from cloudnodes_process import DEVNULL, PIPE, Channel, CloudnodesError, Process, run, wait_until
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -234,6 +235,8 @@ class Machine(Namespace):
     def environment(self, extra=None):
         base = {"HOME": self.home_path, "USER": "ci", "LOGNAME": "ci", "SHELL": "/bin/bash", "PATH": PATH,
                 "LANG": "C.UTF-8", "TERM": "xterm", **(extra or {})}
+        if coverage.WANTED:
+            base["GCOV_PREFIX"] = self.home_path + "/" + coverage.FOLDER
         return {name: str(value) for name, value in base.items() if value is not None}
 
     def popen(self, argv, *, env=None, cwd=None, **options):

@@ -1,7 +1,7 @@
 /* usage: facts_parse NONCE < answer
  *
- * What src/nodes/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with
- * 65 and the error on stderr where the answer is malformed.
+ * What src/nodes/facts.c makes of the facts script's answer, as JSON, for test_facts_script.py.  Exits with 65 and
+ * the error on stderr where the answer is malformed.
  */
 #include "nodes/facts.h"
 

@@ -1,5 +1,5 @@
-/* A second engine, which shows that the contract (src/engine/engine.h) holds all that one needs: it runs a
- * shell command once on every node, in the copy, one after the other, and the worst status counts.
+/* A second engine, which shows that the contract (src/engine/engine.h) holds all that one needs: it runs a shell command once on every
+ * node, in the copy, one after the other, and the worst status counts.
  *
  *     cloudplan-each --cloud-node=a --each-label=x -- 'echo $PWD'
  *

@@ -40,8 +40,8 @@ static void try_words(const uint8_t *data, size_t size)
     require(f.lease_holder[0] && f.cores == before.cores);
 }
 
-/* The answer as it comes, in pieces of a length that its first byte says: all of it is kept, and its end is
- * seen as soon as it is there. */
+/* The answer as it comes, in pieces of a length that its first byte says: all of it is kept, and its end is seen as soon as
+ * it is there. */
 static void collect(const char *text, size_t size)
 {
     struct transport t = {0};

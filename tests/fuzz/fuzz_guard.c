@@ -1,6 +1,6 @@
-/* What a node prints during the run as hostile bytes, in pieces of a length that the first byte says, or
- * longer ones where there would be very many. Whatever comes, the buffers stay within their bounds, and an
- * answer is one line that really came. */
+/* What a node prints during the run as hostile bytes, in pieces of a length that the first byte says, or longer ones where there
+ * would be very many.
+ * Whatever comes, the buffers stay within their bounds, and an answer is one line that really came. */
 #include "link/guard.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* The answer of the pytest that was asked, in which the project's own code has a say, as hostile bytes:
- * settings as settings.h promises them, or one line of error. */
+/* The answer of the pytest that was asked, in which the project's own code has a say, as hostile bytes: settings as settings.h
+ * promises them, or one line of error. */
 #include "engine/pytest/settings.h"
 
 #include <jansson.h>

@@ -1,12 +1,14 @@
 /* Runs the planner's cases: each directory NAME of the one given holds
  *
  *   facts.json     [{"name", "facts": {"cores", "cores_online", "mem_total", "mem_machine", "mem_available",
- *                    "boot_id", "login_id", "lease_count", "lease_cores", "lease_mem", "lease_holder"}},
- * ...]; from the ids on any may be left out; or {"name", "state", "reason"} for a node that dropped out
- * before policy.json    {"mem_per_process", "mem_reserve", "max_processes", "min_processes", "each",
- * "no_lease"}: bytes, numbers, true or false; the last two may be left out expected.json  {"status": exit
- * status or 0, "processes": in all, "nodes": [{"name", "state", "processes", "limited_by", "reason"}, ...],
- * "error"}; reason and error are parts of the text and may be left out
+ *                    "boot_id", "login_id", "lease_count", "lease_cores", "lease_mem", "lease_holder"}}, ...]; from
+ *                  the ids on any may be left out; or {"name", "state", "reason"} for
+ *                  a node that dropped out before
+ *   policy.json    {"mem_per_process", "mem_reserve", "max_processes", "min_processes", "each", "no_lease"}: bytes, numbers, true or
+ *                  false; the last two may be left out
+ *   expected.json  {"status": exit status or 0, "processes": in all, "nodes": [{"name", "state", "processes",
+ *                    "limited_by", "reason"}, ...], "error"}; reason and error are parts of the text and may be
+ *                  left out
  *
  * A new case needs no C.  A case called must-fail-* passes when its expectation is seen to be wrong, and
  * there must be one: a comparison that never differs would let everything pass.  What cannot be read, or

@@ -1,9 +1,7 @@
-/* System calls that fail on demand: each unit test fails call 1, 2, 3 ... of a function until that ran
- * without a failure, as alloc.h does for allocations.  Link with FAULT_WRAP (Makefile.am): the linker sends
- * the library's calls here.
+/* System calls that fail on demand: each unit test fails call 1, 2, 3 ... of a function until that ran without a failure, as
+ * alloc.h does for allocations.  Link with FAULT_WRAP (Makefile.am): the linker sends the library's calls here.
  *
- * Calls fail in the process that asked for it, never in its children (between fork and exec a child shares
- * this code).
+ * Calls fail in the process that asked for it, never in its children (between fork and exec a child shares this code).
  */
 #ifndef FAULT_H
 #define FAULT_H
@@ -29,11 +27,9 @@ const char *fault_happened(void);
 struct error;
 typedef int fault_call(void *arg, struct error *err);
 
-/* Calls it with call 1, 2, 3 ... failing until none failed, and once before with none at all.  Fails the test
- * where
+/* Calls it with call 1, 2, 3 ... failing until none failed, and once before with none at all.  Fails the test where
  *
- * - it returns -1 without an error's text, or with a status other than allowed (0-terminated), or 0 with an
- * error;
+ * - it returns -1 without an error's text, or with a status other than allowed (0-terminated), or 0 with an error;
  * - other descriptors are open afterwards than before, or a child is left that nobody has waited for;
  * - the directory (NULL: none) holds other files than before;
  * - there is no end of it after max calls (each is a possible fault: raise it for a function with more).

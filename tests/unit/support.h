@@ -11,8 +11,8 @@ char *path_in(const char *dir, const char *name);
 
 /* Programs in this directory come before all others. */
 void put_first_in_path(const char *dir);
-/* A parallel(1) that runs the jobs of -a one after the other and writes --joblog.  With a file "broken"
- * beside its directory it fails at once, with that file's words or mute. */
+/* A parallel(1) that runs the jobs of -a one after the other and writes --joblog.  With a file "broken" beside its directory it fails at
+ * once, with that file's words or mute. */
 extern const char fake_parallel[];
 
 #endif

@@ -1,6 +1,5 @@
-/* Each system call of the library that does I/O fails in turn: what the caller gets is what its header
- * promises, no descriptor, child or file is left, and nothing that was found out is taken for its contrary.
- */
+/* Each system call of the library that does I/O fails in turn: what the caller gets is what its header promises, no descriptor,
+ * child or file is left, and nothing that was found out is taken for its contrary. */
 #include "base/child.h"
 #include "base/janitor.h"
 #include "base/rundir.h"
@@ -55,8 +54,8 @@ static bool has_text(const char *file, const char *text, size_t len)
     return same;
 }
 
-/* Everything that may fail, in each of these ways: once, so that the next try is well; from then on, as with
- * a full disk; by a signal; or not at all, but only a part of what was asked for. */
+/* Everything that may fail, in each of these ways: once, so that the next try is well; from then on, as with a full disk; by a
+ * signal; or not at all, but only a part of what was asked for. */
 static void each_way(fault_call *call, void *arg, const int *allowed, const char *dir, size_t max)
 {
     static const struct fault ways[] = {
@@ -256,8 +255,7 @@ static void test_tool(void **state)
     each_way(check_tool, NULL, system_alone, NULL, 200);
 }
 
-/* Only the janitor's end removes the directory, and it is the last that is started: without it there is no
- * run. */
+/* Only the janitor's end removes the directory, and it is the last that is started: without it there is no run. */
 static int keep_janitor(void *arg, struct error *err)
 {
     (void)arg;
@@ -367,8 +365,7 @@ static int find_project(void *arg, struct error *err)
     return result;
 }
 
-/* A virtualenv that cannot be looked at is not one that is not there: the tests would have another
- * interpreter. */
+/* A virtualenv that cannot be looked at is not one that is not there: the tests would have another interpreter. */
 static void test_project(void **state)
 {
     (void)state;

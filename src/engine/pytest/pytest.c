@@ -1,8 +1,8 @@
 /* pytest-xdist as an engine.
  *
- * pytest itself is asked what its arguments and ini files say (settings.h) as soon as the command line has
- * been read, and answers some tenths of a second later.  It is not asked for the words probe, plan and sync
- * where nothing that it could find so much as mentions one of our options. */
+ * pytest itself is asked what its arguments and ini files say (settings.h) as soon as the command line has been read, and answers some
+ * tenths of a second later.  It is not asked for the words probe, plan and sync where nothing that it could find so much as
+ * mentions one of our options. */
 #include "engine/pytest/pytest.h"
 
 #include "base/path.h"
@@ -307,8 +307,8 @@ const struct engine engine_pytest = {
     .options = pytest_rows,
     .option_count = sizeof pytest_rows / sizeof *pytest_rows,
     .options_size = sizeof(struct pytest_options),
-    /* Python, pytest's capture and reports; three pipes for each worker, and five more while it is being
-     * started, which happens to so many at once as pytest_cloudplan/gateways.py says. */
+    /* Python, pytest's capture and reports; three pipes for each worker, and five more while it is being started, which happens to so
+     * many at once as pytest_cloudplan/gateways.py says. */
     .descriptors = {.base = 16, .worker = 3, .start = 5, .starts = 32},
     .lacks = pytest_lacks,
     .asks = pytest_asks,

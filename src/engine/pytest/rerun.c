@@ -1,5 +1,5 @@
-/* The tests to run again.  A node id can begin with no "-" that pytest would take for an option, since it
- * begins with a path; one that does all the same sends everything through the run again. */
+/* The tests to run again.  A node id can begin with no "-" that pytest would take for an option, since it begins with a path; one that
+ * does all the same sends everything through the run again. */
 #include "engine/pytest/rerun.h"
 
 #include "base/strv.h"

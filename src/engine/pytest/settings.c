@@ -1,5 +1,5 @@
-/* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it
- * is read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
+/* Asking pytest.  The answer comes from a program that loads whatever plugins the project names, so that it is
+ * read as strictly as a stranger's; what that program prints is only for the case that there is no answer.
  */
 #include "engine/pytest/settings.h"
 
@@ -36,8 +36,8 @@ struct settings_query {
     struct settings settings;
 };
 
-/* Whether a file holds one of the words, which pytest could not do without.  Without memory, or where a file
- * is there and cannot be read, it does: pytest is asked, and that fails with a reason. */
+/* Whether a file holds one of the words, which pytest could not do without.  Without memory, or where a file is there and
+ * cannot be read, it does: pytest is asked, and that fails with a reason. */
 static bool mentions(const char *dir, const char *name)
 {
     static const char *const words[] = {"cloud_", "--cloud-", "rsyncdir", "rsyncignore", "pytest_option_tx"};
@@ -198,8 +198,8 @@ bool settings_answered(struct settings_query *q)
     return child_ended(&q->child) || clock_ms() >= q->deadline;
 }
 
-/* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins
- * with "ERROR: " or holds "Error: ", else the last that is not empty; NULL where all are. */
+/* The line of a failed pytest that says why: argparse's "PROGRAM: error: WHY", or the last one that begins with "ERROR: " or holds
+ * "Error: ", else the last that is not empty; NULL where all are. */
 static const char *reason(char *words)
 {
     const char *last = NULL, *best = NULL;
@@ -222,8 +222,8 @@ static const char *reason(char *words)
     return best ? best : last;
 }
 
-/* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of:
- * Python says none of these of anything else. */
+/* Whether it is a full disk, or a limit, rather than the configuration, that a failed pytest speaks of: Python says none of these of
+ * anything else. */
 static bool is_full_disk(const char *why)
 {
     return strstr(why, strerror(ENOSPC)) || strstr(why, strerror(EDQUOT)) || strstr(why, strerror(EFBIG)) ||

@@ -1,13 +1,12 @@
 /* pytest is run as `PYTHON -m pytest --dist=load --tx ... ARGS`.  What the user typed comes
  * last, so that it wins without being understood here.  Everything that takes knowledge of pytest's own
- * options is left to the plugin scripts/pytest_cloudplan/controller.py, which pytest loads by PYTEST_PLUGINS
- * and not by -p: xdist repeats the command line on every worker, where the module does not exist.
- * `--dist=load` as the first word is the default that the plugin lets the project's addopts override.
+ * options is left to the plugin scripts/pytest_cloudplan/controller.py, which pytest loads by PYTEST_PLUGINS and not by
+ * -p: xdist repeats the command line on every worker, where the module does not exist.  `--dist=load` as the
+ * first word is the default that the plugin lets the project's addopts override.
  *
- * Status 0 is believed only together with a record that the plugin writes when every test that was collected
- * has been told of (pytest_cloudplan/completion.py): os._exit(0) or exec in a conftest.py would else be a
- * success without a test.  The record is a file of the private directory, removed before each start, and
- * holds a random word of that start.
+ * Status 0 is believed only together with a record that the plugin writes when every test that was collected has been told of
+ * (pytest_cloudplan/completion.py): os._exit(0) or exec in a conftest.py would else be a success without a test.  The
+ * record is a file of the private directory, removed before each start, and holds a random word of that start.
  *
  * SIGINT is passed on as it is, all else as SIGTERM, on which the plugin makes pytest report as on ^C: pytest
  * by itself dies of it silently, and where cloudplan is a background job of a shell, SIGINT is ignored by all
@@ -120,8 +119,7 @@ static int record_expect(struct record *record, const char *rundir, struct error
     }
     if (unlink(record->path) && errno != ENOENT)
         return error_errno(err, record->path);
-    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full
-     * meanwhile. */
+    /* As large as it will be: the plugin writes over it, which takes no room on a disk that has become full meanwhile. */
     char blank[RECORD_MAX];
     memset(blank, ' ', sizeof blank);
     return rundir_write(rundir, RECORD_NAME, blank, sizeof blank, err);

@@ -14,11 +14,10 @@ struct pytest_start {
     const char *failed; /* a path: a JSON list of the tests that failed goes there; NULL: nowhere */
 };
 
-/* Runs it to its end.  *status is the exit status that cloudplan hands on: the engine's own, but 128 + N
- * where signal N came to cloudplan.  The first signal is passed on so that pytest reports what it has; a
- * second one, or 20 s without an end, kills it. 0, or -1 and *err: STATUS_SYSTEM, STATUS_TOOL, 128 + N where
- * signal N has ended pytest, STATUS_BUG where it ended with status 0 and has not told of every test that was
- * collected. */
+/* Runs it to its end.  *status is the exit status that cloudplan hands on: the engine's own, but 128 + N where signal N came to
+ * cloudplan.  The first signal is passed on so that pytest reports what it has; a second one, or 20 s without an end, kills it.
+ * 0, or -1 and *err: STATUS_SYSTEM, STATUS_TOOL, 128 + N where signal N has ended pytest, STATUS_BUG where it ended with
+ * status 0 and has not told of every test that was collected. */
 int pytest_run(const struct pytest_start *params, int *status, struct error *err);
 
 #endif

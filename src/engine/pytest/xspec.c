@@ -86,9 +86,8 @@ static int check_params(const struct xspec_params *params, struct error *err)
     return params->ssh_config ? check_value("the ssh_config", params->ssh_config, err) : 0;
 }
 
-/* One interpreter must not run what another one is to be tested with.  A path of this machine's is looked at
- * only where this machine is to work: a job's directory at a CI server has blanks in its name, and that is no
- * matter to the nodes. */
+/* One interpreter must not run what another one is to be tested with.  A path of this machine's is looked at only where this machine
+ * is to work: a job's directory at a CI server has blanks in its name, and that is no matter to the nodes. */
 static int check_local(const struct node_list *list, const struct xspec_params *params, struct error *err)
 {
     size_t needed = params->each ? strings_count((char *const *)params->pythons) : 1,
@@ -106,8 +105,7 @@ static int check_local(const struct node_list *list, const struct xspec_params *
     return 0;
 }
 
-/* execnet takes the python of a popen apart as a shell would: shlex.split().  Owned by the caller; NULL
- * without memory. */
+/* execnet takes the python of a popen apart as a shell would: shlex.split().  Owned by the caller; NULL without memory. */
 static char *local_word(const char *path, struct error *err)
 {
     char *text = NULL;
@@ -136,8 +134,8 @@ static char *xspec_head(const struct node *node, struct error *err)
     return text_format(err, "ssh=%s%s%s%s", port, user ? user : "", user ? "@" : "", node->host);
 }
 
-/* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own
- * PATH: a login shell's may be another one, or relative to where that shell stands. */
+/* The nth interpreter as it is to be started there.  Where the probe has found the first one, in its own PATH: a login shell's may be
+ * another one, or relative to where that shell stands. */
 static const char *python_found(const struct node *node, const char *python, size_t n)
 {
     struct error why = ERROR_INIT;

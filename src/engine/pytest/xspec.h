@@ -3,8 +3,8 @@
  *   ssh=[-p PORT ]USER@HOST//id=ID//node=NAME//chdir=DIR//python=PYTHON[//ssh_config=FILE]
  *   popen//id=ID[//python=PYTHON]                       for ":"
  *
- * NAME is the node's, by which the plugin knows it: two nodes may be one HOST.  DIR and, where the node has
- * told it, PYTHON are absolute once the node's guard is there; before that DIR is what --cloud-chdir says.
+ * NAME is the node's, by which the plugin knows it: two nodes may be one HOST.  DIR and, where the node has told it, PYTHON are
+ * absolute once the node's guard is there; before that DIR is what --cloud-chdir says.
  *
  * USER is the one typed, else ssh_config's where it is known and can stand there; PORT is there only where
  * it was typed.
@@ -27,8 +27,8 @@ struct xspec_params {
         *pythons; /* on a node: paths, since its shell reads them; NULL-terminated, at least one */
     const char *const *local_pythons; /* for ":", as many; NULL: the engine's own, which is one */
     const char *ssh_config;           /* NULL: none */
-    bool each; /* --dist=each: on every ready node that has processes one for each interpreter; else the first
-                  for all */
+    bool
+        each; /* --dist=each: on every ready node that has processes one for each interpreter; else the first for all */
 };
 
 /* A NULL-terminated array of strings for all ready nodes, in list order; the

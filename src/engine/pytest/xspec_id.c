@@ -1,9 +1,8 @@
 /* The ids of xspecs: see xspec_id.h.
  *
- * HOST_N needs no look at the other ids: the part before the last "_" is one node's alone.  With --dist=each
- * what a node says is in its ids, which may be made up to look like another one's: those are compared, by
- * sorting, and what is there already gets a number.  That may again be somebody's, so it is repeated until
- * all differ. */
+ * HOST_N needs no look at the other ids: the part before the last "_" is one node's alone.  With --dist=each what
+ * a node says is in its ids, which may be made up to look like another one's: those are compared, by sorting, and what
+ * is there already gets a number.  That may again be somebody's, so it is repeated until all differ. */
 #include "engine/pytest/xspec_id.h"
 
 #include "base/strv.h"
@@ -81,8 +80,7 @@ static int by_id(const void *a, const void *b)
     return order ? order : (x > y) - (x < y);
 }
 
-/* Numbers those that are there already, in sorted, an array of places in ids.  1: some, 0: none, -1: no
- * memory. */
+/* Numbers those that are there already, in sorted, an array of places in ids.  1: some, 0: none, -1: no memory. */
 static int number_equal(char ***sorted, size_t count)
 {
     int found = 0;

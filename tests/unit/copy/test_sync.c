@@ -1,5 +1,4 @@
-/* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in
- * files. */
+/* The rounds of a sync.  "parallel" and "rsync" are scripts here: what an rsync prints and how it ends is in files. */
 #include "base/child.h"
 #include "base/rundir.h"
 #include "copy/adopt.h"
@@ -216,8 +215,7 @@ static void test_no_memory(void **state)
     }
 }
 
-/* --cloud-adopt: of two nodes one has a directory without the mark.  Whatever comes of it, the other one is
- * as it was. */
+/* --cloud-adopt: of two nodes one has a directory without the mark.  Whatever comes of it, the other one is as it was. */
 static void test_adopt(void **state)
 {
     (void)state;

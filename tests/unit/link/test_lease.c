@@ -1,6 +1,5 @@
-/* Leases against guards that answer as a file says: HOST/answers has one line for each time that the lease is
- * asked for; what was asked is in HOST/asked.  "ssh" is a script here, and takes as much of the guard's own
- * script as it has to. */
+/* Leases against guards that answer as a file says: HOST/answers has one line for each time that the lease is asked for;
+ * what was asked is in HOST/asked.  "ssh" is a script here, and takes as much of the guard's own script as it has to. */
 #include "base/child.h"
 #include "base/rundir.h"
 #include "link/lease.h"

@@ -1,5 +1,5 @@
-/* Masters and the real scripts of the node's side.  "ssh" is a script here: each host is a directory with a
- * home, in which the remote command runs, and the virtualenv's python is one that fails on command. */
+/* Masters and the real scripts of the node's side.  "ssh" is a script here: each host is a directory with a home, in
+ * which the remote command runs, and the virtualenv's python is one that fails on command. */
 #include "base/child.h"
 #include "base/rundir.h"
 #include "link/guard.h"
@@ -402,8 +402,7 @@ static void test_told_places(void **state)
     world_close(w);
 }
 
-/* --cloud-adopt: the one that is let pass is marked, the other one is not touched; one that was made by
- * cloudplan is no question. */
+/* --cloud-adopt: the one that is let pass is marked, the other one is not touched; one that was made by cloudplan is no question. */
 static void test_adopt(void **state)
 {
     (void)state;
@@ -510,8 +509,7 @@ static void test_answers(void **state)
     assert_int_equal(strlen(answer), GUARD_ANSWER_MAX - 1);
 }
 
-/* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is
- * made. */
+/* A node that says much: the buffer is full to its last byte, and there is nothing more to read when room is made. */
 static void test_full_buffer(void **state)
 {
     (void)state;

@@ -307,8 +307,7 @@ static void test_same_as_played(void **state)
     }
 }
 
-/* The definition for --dist=each, played: all of a node's processes or none, in list order, while there is
- * room. */
+/* The definition for --dist=each, played: all of a node's processes or none, in list order, while there is room. */
 static void play_each(const struct node_list *list, const struct policy *policy, const uint32_t *caps,
                       uint32_t *shares)
 {
@@ -385,8 +384,8 @@ static void lease(struct node *node, uint32_t cores, uint64_t mem, const char *h
     snprintf(node->facts.lease_holder, sizeof node->facts.lease_holder, "%s", holder);
 }
 
-/* Nodes that are machines of their own: what a lease leaves is what a node without that much would have, and
- * lease is the term where that is less. */
+/* Nodes that are machines of their own: what a lease leaves is what a node without that much would have, and lease
+ * is the term where that is less. */
 static void test_lease_same_as_smaller(void **state)
 {
     (void)state;

@@ -1,6 +1,5 @@
-/* Real trees and the real inotify, but time is the test's own: poll(2) and clock_ms() are wrapped, so that
- * waiting takes no time, changes come at their very millisecond, and a wait in which nothing happens ends by
- * a signal that never was. */
+/* Real trees and the real inotify, but time is the test's own: poll(2) and clock_ms() are wrapped, so that waiting takes no
+ * time, changes come at their very millisecond, and a wait in which nothing happens ends by a signal that never was. */
 #include "base/child.h"
 #include "watch/watch.h"
 #include "watch/watch_inotify.h"
@@ -80,9 +79,8 @@ static void append(const char *path)
     fclose(f);
 }
 
-/* One word each: w FILE, written; o FILE, opened for writing only; t PATH, touched; f PATH, given one fixed
- * time; x PATH, mode 0755; p FIFO; d DIR, made with those above it; r PATH, removed with all in it; m FROM
- * TO; l TARGET LINK. */
+/* One word each: w FILE, written; o FILE, opened for writing only; t PATH, touched; f PATH, given one fixed time; x PATH, mode 0755; p FIFO; d DIR, made with those
+ * above it; r PATH, removed with all in it; m FROM TO; l TARGET LINK. */
 static void do_one(char what, const char *path, const char *to)
 {
     char a[PATH_MAX], b[PATH_MAX];
@@ -394,8 +392,7 @@ static void check_seen(size_t i, const char *how, const char *expected, const ch
                  seen ? seen : "nothing", expected ? expected : "nothing");
 }
 
-/* Each thing before the wait, during it, and during a run; and always another one after it, since the watch
- * must go on. */
+/* Each thing before the wait, during it, and during a run; and always another one after it, since the watch must go on. */
 static void test_changes(void **state)
 {
     (void)state;
@@ -989,8 +986,7 @@ static void test_remote_file_systems(void **state)
 }
 #endif
 
-/* Directories made, moved about and removed in bursts: afterwards each that is there is watched, under its
- * present name. */
+/* Directories made, moved about and removed in bursts: afterwards each that is there is watched, under its present name. */
 static void test_bursts(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The engine pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters
- * are shell scripts. */
+/* The engine pytest: what it says of an interpreter, how it calls one, and what signals do.  The interpreters are
+ * shell scripts. */
 #include "base/child.h"
 #include "engine/pytest/check.h"
 #include "engine/pytest/start.h"

@@ -119,8 +119,7 @@ static void test_refused(void **state)
     node_list_clear(&list);
 }
 
-/* Jenkins names a job's directory as the job.  What execnet's shlex.split() is told, it takes for one word
- * again. */
+/* Jenkins names a job's directory as the job.  What execnet's shlex.split() is told, it takes for one word again. */
 static void test_local_python_with_blanks(void **state)
 {
     (void)state;
@@ -245,8 +244,7 @@ static void test_told_places(void **state)
     node_list_clear(&list);
 }
 
-/* A name is where the probe has found it: not before the guard has told, nor what cannot stand in an xspec.
- */
+/* A name is where the probe has found it: not before the guard has told, nor what cannot stand in an xspec. */
 static void test_found_pythons(void **state)
 {
     (void)state;
