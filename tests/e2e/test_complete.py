@@ -113,13 +113,14 @@ IN_A_TEST = "def pytest_runtest_call(item):\n    if not here and item.name == 't
     (IN_A_TEST, "pytest.exit('enough', returncode=0)", 0),
     (IN_A_TEST, "pytest.exit('enough', returncode=9)", 9),
     (IN_A_TEST, "pytest.exit('enough')", 2),
+    (IN_A_TEST, "raise pytest.exit.Exception('', 9)", 9),
     ("def pytest_collection_finish():\n    if not here: ", "pytest.exit('enough', returncode=0)", 0),
     ("def pytest_runtest_logreport():\n    if here: ", "pytest.exit('enough', returncode=9)", 9),
 ])
 def test_whoever_exits_ends_the_run_as_here(project, where, code, end):
     project.write("conftest.py", HERE + where + code + "\n")
     run, said = run_recorded(project)
-    assert run.status == end and "Exit: enough" in run.out, run
+    assert run.status == end and ("Exit: enough" if "enough" in code else "outcomes.Exit") in run.out, run
     assert "INTERNALERROR" not in run.out and "cloudplan: " not in run.out + run.err, run
     assert end or said == "complete", (run, said)
 
