@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 /* Opens a regular file for reading, close-on-exec, without ever waiting.  The descriptor, or -1 with errno: EISDIR for a directory,
- * EINVAL for what is no file of another kind. */
+ * EINVAL for anything else that is not a regular file. */
 int file_open(const char *path);
 
 /* Reads from where the descriptor stands to the end of the file, at most max bytes.  0, or -1 and errno; *len is what has been read, also

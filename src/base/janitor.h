@@ -15,7 +15,7 @@
 int janitor_start(struct child *janitor, const char *dir, const char *run_id, struct error *err);
 int janitor_mark(const char *run_id, struct error *err);
 /* Tells it to go, and waits for that, some seconds at most; the directory should be gone already.  Where it has ended without
- * being told to, another one does its work.  Without a directory there was none: safe on CHILD_INIT. */
+ * being told to, another one does its work.  dir is NULL where no janitor was started: safe on CHILD_INIT. */
 void janitor_end(struct child *janitor, const char *dir, const char *run_id);
 
 #endif

@@ -35,7 +35,7 @@ struct option_row {
 
 int option_needs_value(const struct option_row *row, struct error *err);
 
-#define OPTION_MIB_MAX (UINT64_MAX >> 20) /* so many MiB are bytes still */
+#define OPTION_MIB_MAX (UINT64_MAX >> 20) /* the most MiB whose bytes fit into 64 bits */
 
 /* --- for `set`; in brackets the member's type --- */
 

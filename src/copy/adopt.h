@@ -2,8 +2,8 @@
  *
  * An old pytest-cloud, or a --tx of one's own, has left a copy there; or it is something else altogether, in which the sync would
  * delete what is not in the project.  rsync itself tells, with the very filters of the sync, what that would be.  It may be
- * caches (rsync_is_cache() in syncout.h) and directories that hold nothing else; a file that the project has, too, is one
- * that a copy is made of, whatever is in it.
+ * caches (rsync_is_cache() in syncout.h) and directories that hold nothing else.  A file that the project has, too, would be
+ * overwritten and not deleted: it speaks for a copy.
  */
 #ifndef CLOUDPLAN_ADOPT_H
 #define CLOUDPLAN_ADOPT_H

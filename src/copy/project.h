@@ -19,14 +19,14 @@ struct project {
     char *venv_remote;     /* relative to chdir; NULL: none */
     char *venv_version;    /* "3.11": what the virtualenv was made with; NULL: none, or not known */
     char **remote_pythons; /* for xspecs: CHDIR/VENV/bin/NAME, or NAME; at least one, NULL-terminated */
-    char **
-        probe_pythons; /* what must exist on a node before the sync, one for each of them: the base interpreter of
-                              the virtualenv, or NAME */
+    /* what must exist on a node before the sync, one for each of them: the base interpreter of the
+     * virtualenv, or NAME */
+    char **probe_pythons;
     char **local_pythons; /* the same interpreters on this machine: ROOT/VENV/bin/NAME, or NAME */
     bool venv_used;       /* the first interpreter is the virtualenv's */
     char *python_name;    /* its name in VENV/bin, where venv_used */
-    char *
-        local_python; /* the engine's interpreter here: $CLOUDPLAN_PYTHON, ROOT/VENV/bin/python3, or python3 */
+    /* the engine's interpreter here: $CLOUDPLAN_PYTHON, ROOT/VENV/bin/python3, or python3 */
+    char *local_python;
     char *engine_pythons[2]; /* local_python as a list of one, borrowed from there */
 };
 

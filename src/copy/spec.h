@@ -20,9 +20,9 @@ struct sync_params {
     const char *const *dirs;    /* --rsyncdir as typed, NULL-terminated; none: the root */
     const char *const *ignores; /* --rsyncignore, NULL-terminated */
     const char *venv;           /* absolute; a virtualenv to copy along; NULL: none */
-    const char
-        *site;   /* absolute, physical; another directory to copy along, under its own name; NULL: none */
-    bool verify; /* compare every copy with the original, by checksums */
+    /* absolute, physical; another directory to copy along, under its own name; NULL: none */
+    const char *site;
+    bool verify;            /* compare every copy with the original, by checksums */
     uint32_t bwlimit;       /* KiB/s for each rsync; 0: none */
     uint32_t max_processes; /* 0: all at once */
     void (*progress)(void *arg, const struct sync_progress *progress);

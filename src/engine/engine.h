@@ -56,9 +56,9 @@ struct engine_answer {
 /* What the options are, now that they are final. */
 struct engine_demands {
     const char *python; /* as in struct engine_params, where an option has changed it */
-    bool
-        own_python; /* a virtualenv is copied, and all nodes use that: nothing need be asked for or shipped */
-    bool watch;     /* it will be run again and again */
+    /* a virtualenv is copied, and all nodes use that: nothing need be asked for or shipped */
+    bool own_python;
+    bool watch; /* it will be run again and again */
 };
 
 struct engine_settled {
@@ -90,8 +90,8 @@ struct engine {
     const char *prefix; /* of the copy's directory on nodes: PREFIX_USER_FOLDER */
     const char *each;   /* "--dist=each": what makes it use several interpreters on a node, for messages */
 
-    const char
-        *word_option; /* "--tx=": what makes an argument of its own of a word that specify() has made */
+    /* "--tx=": what makes an argument of its own of a word that specify() has made */
+    const char *word_option;
 
     const struct option_row *options;  /* its own, beside ours */
     size_t option_count, options_size; /* the size: of the struct that they set */

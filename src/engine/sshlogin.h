@@ -1,7 +1,7 @@
 /* A plan as GNU parallel's logins: N/[USER@]HOST[:PORT], N/: for this machine (parallel(1), --sshlogin).
  *
  * USER is the one typed, else ssh_config's where it is known and can stand there; PORT is there only where it was typed.  An IPv6
- * HOST stands in brackets with a port, and an IPv4 address in it in hexadecimal.
+ * HOST stands in brackets with a port, and an IPv4 part within it is written in hexadecimal.
  */
 #ifndef CLOUDPLAN_SSHLOGIN_H
 #define CLOUDPLAN_SSHLOGIN_H

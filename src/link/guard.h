@@ -50,8 +50,8 @@ char *guard_script(const struct guard_params *params, size_t *len);
 void guard_begin(struct guard *guard, const char *script, size_t len);
 /* A command; the text is borrowed until it is answered. */
 void guard_ask(struct guard *guard, const char *line);
-/* A sign of life, where the guard can take one: it has answered the script, and none of a command is still to be sent.  An
- * ssh that takes nothing more has what was sent before. */
+/* A sign of life: sent once the script has been answered and while no command is half sent; dropped where ssh's pipe is full, since
+ * what fills it says the same. */
 void guard_beat(struct guard *guard);
 /* Sends and receives what is possible now. */
 void guard_turn(struct guard *guard);

@@ -40,11 +40,11 @@ struct masters_question {
     const char *doing;   /* for the error's text: "preparing the nodes" */
     int timeout_ms;
     bool local; /* of this machine's, too */
-    bool
-        once; /* not of a guard for which answer() has said that it is settled; one that was opened anew is another guard */
+    /* a guard whose answer() has returned true is not asked again, unless its connection has been opened anew */
+    bool once;
     /* Writes the command for a node, with its line's end. */
     void (*line)(void *arg, const struct node *node, char line[MASTERS_LINE_MAX]);
-    /* What its guard says, not cleaned.  Sets the node's state where it is out.  Whether that settles it. */
+    /* What its guard says, not cleaned.  Sets the node's state where it is out.  True: it need not be asked again. */
     bool (*answer)(void *arg, struct node *node, const char *answer);
     void *arg;
 };

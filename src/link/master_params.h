@@ -19,8 +19,8 @@ struct master_params { /* borrowed until masters_close() */
     const char *venv_remote; /* relative to chdir */
     const char *python;      /* a name in the virtualenv's bin; NULL: python3 */
     const char *engine;      /* the engine's snippet for the guard, see engine/engine.h; NULL: none */
-    const char *const
-        *eggs; /* directories relative to root to be installed there, NULL-terminated; NULL: none */
+    /* directories relative to root to be installed there, NULL-terminated; NULL: none */
+    const char *const *eggs;
 };
 
 #endif

@@ -19,14 +19,14 @@ typedef void requirements_lacks(const struct facts *facts, const char *python, b
 struct requirements {
     const char *chdir; /* where the copy is to be: absolute, or relative to the home directory there */
     bool adopt;        /* --cloud-adopt: a directory without the mark is not yet refused */
-    const char *const
-        *pythons; /* the interpreters that a node must have: 1 to FACTS_PYTHONS_MAX, NULL-terminated */
+    /* the interpreters that a node must have: 1 to FACTS_PYTHONS_MAX, NULL-terminated */
+    const char *const *pythons;
     const char *const *local_pythons; /* of this machine, as many; NULL: the same */
-    const char *
-        python_version; /* "3.11": of which version the first of them must be, as a virtualenv was made with it; NULL: any */
+    /* "3.11": of which version the first of them must be, as a virtualenv was made with it; NULL: any */
+    const char *python_version;
     const char *modules; /* Python modules that they must find there, a blank between; NULL: not asked */
-    const char *
-        facts; /* a snippet for the facts script that defines engine_facts, see engine/engine.h; NULL: none */
+    /* a snippet for the facts script that defines engine_facts, see engine/engine.h; NULL: none */
+    const char *facts;
     requirements_lacks
         *lacks; /* NULL: a module that is missing is named, and there is no remedy but to install it */
 };

@@ -78,8 +78,8 @@ struct facts {
     char pythons[FACTS_PYTHONS_MAX]
                 [32];      /* versions of all pythons asked for, in that order; "" where missing */
     uint32_t python_count; /* how many there are, the missing ones before the last found one included */
-    char
-        missing[256]; /* modules that a python does not find, a blank between; "" where none is known to be */
+    /* modules that a python does not find, a blank between; "" where none is known to be */
+    char missing[256];
     uint32_t missing_python; /* which python that is, from 0: the first one that misses any */
     char rsync[64];          /* version, "" where missing */
     char engine[256];        /* what the engine's own snippet has said; "" where it has none */

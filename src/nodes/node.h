@@ -74,8 +74,9 @@ struct node {
     enum plan_term limited_by;
     unsigned
         slot; /* which copy there is this run's: 1 is --cloud-chdir itself, N is that name with "~N"; 0: not known yet, or none (":") */
-    char *
-        dir; /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned; NULL: not known yet, or none */
+    /* that copy's physical absolute path there, as its guard has told: see node_set_dir(); owned; NULL:
+     * not known yet, or none */
+    char *dir;
     bool unmarked; /* dir does not carry the mark, and is to be looked at: adopt.h */
 };
 

@@ -23,7 +23,7 @@ struct descriptors_cost {
     unsigned base;   /* whatever it does */
     unsigned worker; /* for each process on a node */
     unsigned start;  /* more, for each one that is being started */
-    unsigned starts; /* so many are at once, at most */
+    unsigned starts; /* at most so many start at once */
 };
 
 /* Takes processes off ready nodes, as evenly as can be (limited_by becomes TERM_FILES), and nodes out (NODE_UNFIT, the

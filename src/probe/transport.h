@@ -46,8 +46,9 @@ struct transport {
 
 /* The script to run.  Borrowed: must outlive the transport. */
 struct transport_script {
-    const char *
-        text; /* NULL: not known yet; all up to sending it is done meanwhile, and step() is to be called when it is */
+    /* NULL: not known yet; all up to sending it is done meanwhile, and step() is to be called when it is
+     * */
+    const char *text;
     size_t len;
     const char *end; /* the line that ends the answer */
 };

@@ -12,8 +12,8 @@ extern const char *const report_formats[]; /* their names in that order, NULL-te
 struct report_params {
     enum format format; /* of the result on stdout */
     bool quiet, verbose;
-    const char
-        *word_option; /* what FORMAT_TX prints before each of the engine's words: "--tx="; NULL: nothing */
+    /* what FORMAT_TX prints before each of the engine's words: "--tx="; NULL: nothing */
+    const char *word_option;
 };
 
 struct report;

@@ -48,9 +48,9 @@ struct options {
     struct source *sources; /* owned array */
     size_t source_count;
 
-    const char *
-        *pythons;      /* --cloud-python, NULL-terminated, owned array of borrowed strings; none: by itself */
-    const char *chdir; /* --cloud-chdir; NULL: default */
+    /* --cloud-python, NULL-terminated, owned array of borrowed strings; none: by itself */
+    const char **pythons;
+    const char *chdir;      /* --cloud-chdir; NULL: default */
     const char *virtualenv; /* --cloud-virtualenv-path; NULL: by itself */
     struct policy
         policy; /* --cloud-mem-per-process, -mem-reserve, -max-processes, -min-processes, --cloud-no-lease */

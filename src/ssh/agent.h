@@ -39,9 +39,8 @@ enum agent_state { AGENT_WAITING, AGENT_SIGNED, AGENT_REFUSED };
 /* Queues a request; data is copied.  NULL without memory.  Refused at once on a broken connection. */
 struct agent_request *agent_sign(struct agent *agent, const unsigned char *blob, size_t blob_len,
                                  const unsigned char *data, size_t data_len);
-/* Drives the agent's connection as far as it goes, then says how this request stands.  A reply is read by the state
- * call of its own request alone, so nobody's answer arrives while he is not looking: who polls
- * agent_fd() while his request is waiting is woken. */
+/* Drives the agent's connection as far as it goes, then says how this request stands.  A reply is read only when this is
+ * called for its own request, so that whoever polls agent_fd() while his request waits is woken for it. */
 enum agent_state agent_request_state(struct agent_request *request);
 /* The signature in wire format (string type, string blob; RFC 4253 6.6), borrowed from the request; only
  * when signed. */

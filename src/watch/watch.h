@@ -6,7 +6,7 @@
  * (watch_polls() says why).
  *
  * What counts:
- * - While waiting, whatever is another one than before: a file or link that is there or not, its size, times, permissions, inode (so
+ * - While waiting, whatever differs from before: a file or link that is there or not, its size, times, permissions, inode (so
  *   that `touch` starts a run); a directory that is there or not.  What has been made and removed between two looks has never
  *   been.  A link is not followed.  What is only written through a memory map is seen at the next look.
  * - What the sync never copies (rsync_left_out[]), the ignores, and files that editors keep for themselves (swap, backup and lock

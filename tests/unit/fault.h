@@ -12,9 +12,9 @@
 #define FAULT_SHORT (-1) /* no error: read(), write() and fread() do one byte of what was asked for */
 
 struct fault {
-    const char *
-        calls; /* " open read ": which count, with a blank on either side of each; NULL: all that there are */
-    int error; /* errno of what fails; or FAULT_SHORT */
+    /* " open read ": which count, with a blank on either side of each; NULL: all that there are */
+    const char *calls;
+    int error;         /* errno of what fails; or FAULT_SHORT */
     bool from_then_on; /* not only the nth fails, but all after it, too, as with a full disk */
 };
 

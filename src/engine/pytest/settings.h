@@ -37,8 +37,8 @@ struct settings_params {
     bool ship;                       /* --cloud-ship-pytest was given to us */
     const char *const *ship_plugins; /* NULL-terminated */
     const char *dist;                /* --dist as it was given to us; NULL: it was not */
-    const char *const
-        *tx; /* likewise; NULL: none: what pytest's arguments hold is checked together with these */
+    /* likewise; NULL: none: what pytest's arguments hold is checked together with these */
+    const char *const *tx;
 };
 
 struct settings_query;

@@ -23,12 +23,13 @@
 
 struct xspec_params {
     const char *chdir; /* the copied root on a node, in its first slot; never NULL */
-    const char *const
-        *pythons; /* on a node: paths, since its shell reads them; NULL-terminated, at least one */
+    /* on a node: paths, since its shell reads them; NULL-terminated, at least one */
+    const char *const *pythons;
     const char *const *local_pythons; /* for ":", as many; NULL: the engine's own, which is one */
     const char *ssh_config;           /* NULL: none */
-    bool
-        each; /* --dist=each: on every ready node that has processes one for each interpreter; else the first for all */
+    /* --dist=each: on every ready node that has processes one for each interpreter; else the first for
+     * all */
+    bool each;
 };
 
 /* A NULL-terminated array of strings for all ready nodes, in list order; the
