@@ -70,13 +70,13 @@ def shell(request):
 
 @pytest.fixture(scope="session")
 def facts_parse(tmp_path_factory):
-    built = os.environ.get("CLOUDPLAN_FACTS_PARSE")
-    if built:
+    built = os.environ.get("CLOUDPLAN_FACTS_PARSE") or os.path.join(os.environ.get("CLOUDPLAN_BUILD", ""), "tests/e2e/facts_parse")
+    if os.path.exists(built):
         return built
     program = tmp_path_factory.mktemp("build") / "facts_parse"
     subprocess.run(
         [*shlex.split(os.environ.get("CC", "cc")), "-D_GNU_SOURCE", f"-I{SOURCE}/src", "-o", program, HERE / "facts_parse.c",
-         SOURCE / "src/nodes/facts.c", SOURCE / "src/base/error.c", "-ljansson"],
+         SOURCE / "src/nodes/facts.c", SOURCE / "src/base/error.c", SOURCE / "src/base/text.c", "-ljansson"],
         check=True,
     )  # fmt: skip
     return program
