@@ -32,7 +32,7 @@ import sys
 
 import pytest
 
-from pytest_cloudplan import completion
+from pytest_cloudplan import completion, paths
 from pytest_cloudplan.collect import Collect
 from pytest_cloudplan.coverage import Coverage
 from pytest_cloudplan.gate import EXIT, Gates
@@ -60,31 +60,18 @@ FAILED_FILE = FAILED_FILE and os.path.abspath(FAILED_FILE)
 # Arguments
 
 
-def _roots():
-    """The project's root under its physical name and under the one that the shell knows."""
-    roots = [os.getcwd()]
-    logical = os.environ.get("PWD", "")
-    if os.path.isabs(logical) and logical not in roots and os.path.isdir(logical):
-        if os.path.samefile(logical, roots[0]):
-            roots.append(os.path.normpath(logical))
-    return roots
-
-
-def relative_to_root(word, roots):
-    """An absolute path inside the root, alone or as an option's value, becomes relative to the root."""
+def relative_to_start(word):
+    """An absolute path inside the root, alone or as an option's value, becomes relative to the directory that pytest starts in."""
     option, value = re.match(r"(--[^=]*=|-[A-Za-z]=?)?(.*)", word, re.DOTALL).groups(default="")
     path, colons, rest = value.partition("::")
-    if os.path.isabs(path):
-        path = os.path.normpath(path)
-        for root in roots:
-            if os.path.commonpath([path, root]) == root:
-                return option + os.path.relpath(path, root) + colons + rest
-    return word
+    place = paths.inside(path) if os.path.isabs(path) else None
+    if place is None:
+        return word
+    return option + os.path.relpath(os.path.join(paths.ROOT, place), paths.START) + colons + rest
 
 
 def node_args(args, copied=True):
     """The controller's arguments for a worker that has a copy of the root as its directory, or else as typed."""
-    roots = _roots() if copied else []
     result = []
     words = iter(args)
     for word in words:
@@ -92,7 +79,7 @@ def node_args(args, copied=True):
         if word == "--tx":
             next(words, None)
         else:
-            result.append(relative_to_root(word, roots))
+            result.append(relative_to_start(word) if copied else word)
     return result
 
 
@@ -181,7 +168,7 @@ class Controller:
         self.collect = Collect(config, self.results)
         config.pluginmanager.register(self.collect, "cloudplan-collect")
         config.pluginmanager.register(Reruns(config, self.say, self.results), "cloudplan-reruns")
-        self.coverage = Coverage(config, _roots(), self.say)
+        self.coverage = Coverage(config, paths.roots(), self.say)
         config.pluginmanager.register(self.coverage, "cloudplan-coverage")
         self.told = completion.Ledger(config, lambda worker: self.results.workers[worker.gateway.id].first)
         config.pluginmanager.register(self.told, "cloudplan-told")

@@ -26,6 +26,7 @@ from urllib.parse import quote
 import pytest
 
 from pytest_cloudplan.gateways import node_of, shares_directory
+from pytest_cloudplan.paths import copy_of
 from pytest_cloudplan.stream import line
 
 DUMP_MAX = 512 << 20  # bytes of SQL
@@ -206,8 +207,8 @@ class Coverage:
     def pytest_configure_node(self, node):
         # Where a planned worker's copy is has been found out, and is not the worker's to say.
         spec = node.gateway.spec
-        if node_of(spec) and os.path.isabs(str(spec.chdir)) and spec.chdir not in self.places and self.controller():
-            self.places.append(str(spec.chdir))
+        if node_of(spec) and os.path.isabs(str(spec.chdir)) and copy_of(spec) not in self.places and self.controller():
+            self.places.append(copy_of(spec))
         if "cov_master_host" in node.workerinput and not shares_directory(node.gateway.spec):
             node.workerinput["cov_master_host"] = None
 
