@@ -52,7 +52,7 @@ struct master {
     uint32_t processes;          /* the node's share: kept while it is out */
     long long retry_at;          /* while MASTER_WAITING */
     bool again;                  /* it was open before */
-    bool settled;                /* this guard needs not be asked again what is to be asked once */
+    bool answered;               /* this guard needs not be asked again what is to be asked once */
     char line[MASTERS_LINE_MAX]; /* the command */
 };
 
@@ -137,7 +137,7 @@ static int start_master(struct masters *ms, struct master *m, struct error *err)
         return -1;
     guard_begin(&m->guard, ms->script, ms->script_len);
     m->state = MASTER_OPENING;
-    m->settled = false;
+    m->answered = false;
     return 0;
 }
 
@@ -201,8 +201,8 @@ static void answered(struct masters *ms, struct master *m, const char *answer)
         return;
     }
     m->state = MASTER_OPEN;
-    bool settled = ms->question->answer(ms->question->arg, m->node, answer);
-    m->settled = ms->question->once ? settled : m->settled;
+    bool final = ms->question->answer(ms->question->arg, m->node, answer);
+    m->answered = ms->question->once ? final : m->answered;
     if (m->node->state != NODE_READY) {
         char reason[ERROR_TEXT_MAX];
         snprintf(reason, sizeof reason, "%s", m->node->reason);
@@ -412,7 +412,7 @@ int masters_ask(struct masters *ms, const struct masters_question *question, str
     ms->question = question;
     for (size_t i = 0; i < ms->count; i++) {
         struct master *m = &ms->masters[i];
-        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || (question->once && m->settled) ||
+        if (m->state != MASTER_OPEN || m->node->state != NODE_READY || (question->once && m->answered) ||
             (m->node->local && !question->local))
             continue;
         question->line(question->arg, m->node, m->line);

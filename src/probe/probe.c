@@ -1,6 +1,6 @@
 /* The loop over all conversations.
  *
- * One struct a slot, one deadline a node that covers everything that is tried for it (libssh2,
+ * One struct visit for each node that is being asked, one deadline a node that covers everything that is tried for it (libssh2,
  * another try after a dropped connection, the OpenSSH client).  Only conversations
  * whose descriptors are ready are stepped, so that the work is proportional to what happens.
  */
@@ -18,12 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_MAX 256   /* conversations at once; each costs some 60 KB */
-#define SLOT_FDS 4      /* descriptors a conversation may need, at its peak */
+#define VISITS_MAX 256  /* conversations at once; each costs some 60 KB */
+#define VISIT_FDS 4     /* descriptors a conversation may need, at its peak */
 #define RESERVED_FDS 32 /* standard streams, libraries, the agent, ssh_config files */
 #define RETRY_MS 150    /* at least, before a dropped connection is tried again */
 
-struct slot {
+struct visit {
     struct node *node; /* NULL: free */
     struct transport *transport;
     bool fallback;
@@ -40,7 +40,7 @@ struct probe {
     struct transport_script script, local; /* what nodes, and what this machine is to be asked */
     CURLM *multi;
     struct libssh2_shared *shared;
-    struct slot *slots;
+    struct visit *visits;
     size_t window, active, next, done;
     struct curl_waitfd *fds;
     uint32_t random; /* xorshift: jitter needs no better one */
@@ -76,9 +76,9 @@ static char *make_facts_script(const struct probe_params *params, const char *co
 static size_t window_size(size_t nodes)
 {
     uint64_t limit = descriptors_limit();
-    size_t window = SLOTS_MAX;
-    if (limit < RESERVED_FDS + SLOTS_MAX * SLOT_FDS)
-        window = limit > RESERVED_FDS + SLOT_FDS ? (limit - RESERVED_FDS) / SLOT_FDS : 1;
+    size_t window = VISITS_MAX;
+    if (limit < RESERVED_FDS + VISITS_MAX * VISIT_FDS)
+        window = limit > RESERVED_FDS + VISIT_FDS ? (limit - RESERVED_FDS) / VISIT_FDS : 1;
     return window < nodes ? window : nodes;
 }
 
@@ -93,77 +93,78 @@ static struct transport *open_real(void *arg, const struct node *node, bool fall
     return transport_libssh2(p->shared, node, script, p->params->timeout_ms, err);
 }
 
-static void finish_node(struct probe *p, struct slot *slot)
+static void finish_node(struct probe *p, struct visit *visit)
 {
-    if (slot->transport)
-        slot->transport->ops->destroy(slot->transport);
-    *slot = (struct slot){0};
+    if (visit->transport)
+        visit->transport->ops->destroy(visit->transport);
+    *visit = (struct visit){0};
     p->active--;
     p->done++;
     if (p->params->progress)
         p->params->progress(p->params->progress_arg, p->list, p->done);
 }
 
-static void open_slot(struct probe *p, struct slot *slot)
+static void open_visit(struct probe *p, struct visit *visit)
 {
     struct error err = ERROR_INIT;
-    slot->retry_at = 0;
-    slot->transport = (p->params->open ? p->params->open : open_real)(
-        p->params->open ? p->params->open_arg : p, slot->node, slot->fallback,
-        slot->node->local ? &p->local : &p->script, &err);
-    if (!slot->transport) {
-        node_set(slot->node, NODE_FAILED, "%s", err.text);
-        finish_node(p, slot);
+    visit->retry_at = 0;
+    visit->transport = (p->params->open ? p->params->open : open_real)(
+        p->params->open ? p->params->open_arg : p, visit->node, visit->fallback,
+        visit->node->local ? &p->local : &p->script, &err);
+    if (!visit->transport) {
+        node_set(visit->node, NODE_FAILED, "%s", err.text);
+        finish_node(p, visit);
     }
 }
 
 /* Dropped before authentication: again, a little later, with jitter so that not all come back at once. */
-static bool try_again(struct probe *p, struct slot *slot)
+static bool try_again(struct probe *p, struct visit *visit)
 {
     long long now = clock_ms();
     p->random ^= p->random << 13;
     p->random ^= p->random >> 17;
     p->random ^= p->random << 5;
-    long long pause = (long long)(RETRY_MS + p->random % RETRY_MS) << (slot->retries < 4 ? slot->retries : 4);
-    if (now + pause >= slot->deadline || slot->retries >= 6)
+    long long pause = (long long)(RETRY_MS + p->random % RETRY_MS)
+                      << (visit->retries < 4 ? visit->retries : 4);
+    if (now + pause >= visit->deadline || visit->retries >= 6)
         return false;
-    slot->last_state = slot->transport->state;
-    snprintf(slot->last_reason, sizeof slot->last_reason, "%s", slot->transport->err.text);
-    slot->transport->ops->destroy(slot->transport);
-    slot->transport = NULL;
-    slot->retries++;
-    slot->retry_at = now + pause;
+    visit->last_state = visit->transport->state;
+    snprintf(visit->last_reason, sizeof visit->last_reason, "%s", visit->transport->err.text);
+    visit->transport->ops->destroy(visit->transport);
+    visit->transport = NULL;
+    visit->retries++;
+    visit->retry_at = now + pause;
     return true;
 }
 
-static void step_slot(struct probe *p, struct slot *slot)
+static void step_visit(struct probe *p, struct visit *visit)
 {
-    while (slot->node && slot->transport) {
-        struct transport *t = slot->transport;
+    while (visit->node && visit->transport) {
+        struct transport *t = visit->transport;
         struct error err = ERROR_INIT;
         switch (t->ops->step(t)) {
         case TRANSPORT_WAIT:
             return;
         case TRANSPORT_DONE:
-            if (facts_parse(&slot->node->facts, t->answer ? t->answer : "", t->answer_len, p->params->nonce,
+            if (facts_parse(&visit->node->facts, t->answer ? t->answer : "", t->answer_len, p->params->nonce,
                             &err))
-                node_set(slot->node, NODE_FAILED, "%s", err.text);
+                node_set(visit->node, NODE_FAILED, "%s", err.text);
             else
-                accept_facts(slot->node, &p->params->required);
-            finish_node(p, slot);
+                accept_facts(visit->node, &p->params->required);
+            finish_node(p, visit);
             return;
         case TRANSPORT_FAILED:
-            if (t->dropped && try_again(p, slot))
+            if (t->dropped && try_again(p, visit))
                 return;
-            node_set(slot->node, t->state, "%s", t->err.text);
-            finish_node(p, slot);
+            node_set(visit->node, t->state, "%s", t->err.text);
+            finish_node(p, visit);
             return;
         case TRANSPORT_FALLBACK:
-            snprintf(slot->node->fallback, sizeof slot->node->fallback, "%.150s", t->err.text);
+            snprintf(visit->node->fallback, sizeof visit->node->fallback, "%.150s", t->err.text);
             t->ops->destroy(t);
-            slot->transport = NULL;
-            slot->fallback = true;
-            open_slot(p, slot);
+            visit->transport = NULL;
+            visit->fallback = true;
+            open_visit(p, visit);
             break;
         }
     }
@@ -172,21 +173,21 @@ static void step_slot(struct probe *p, struct slot *slot)
 static void fill_window(struct probe *p)
 {
     for (size_t i = 0; i < p->window && p->next < p->list->count; i++) {
-        struct slot *slot = &p->slots[i];
-        while (!slot->node && p->next < p->list->count) {
+        struct visit *visit = &p->visits[i];
+        while (!visit->node && p->next < p->list->count) {
             struct node *node = &p->list->nodes[p->next++];
             if (node->state != NODE_PENDING) { /* its ssh_config is wrong, say */
                 p->done++;
                 continue;
             }
-            slot->node = node;
-            slot->deadline = clock_ms() + p->params->timeout_ms;
+            visit->node = node;
+            visit->deadline = clock_ms() + p->params->timeout_ms;
             p->active++;
             if (node->conf && node->conf->unsupported)
                 snprintf(node->fallback, sizeof node->fallback, "%.150s", node->conf->unsupported);
-            open_slot(p, slot);
-            if (slot->node)
-                step_slot(p, slot);
+            open_visit(p, visit);
+            if (visit->node)
+                step_visit(p, visit);
         }
     }
 }
@@ -196,28 +197,28 @@ static int due(struct probe *p)
 {
     long long now = clock_ms(), next = now + 1000;
     for (size_t i = 0; i < p->window; i++) {
-        struct slot *slot = &p->slots[i];
-        if (!slot->node)
+        struct visit *visit = &p->visits[i];
+        if (!visit->node)
             continue;
         /* Without a script no node can answer: that wait has a deadline of its own. */
-        if (slot->deadline <= now && p->script.text) {
-            if (slot->transport)
-                node_set(slot->node, NODE_OFFLINE, "timed out after %d s while %s",
-                         p->params->timeout_ms / 1000, slot->transport->ops->phase(slot->transport));
+        if (visit->deadline <= now && p->script.text) {
+            if (visit->transport)
+                node_set(visit->node, NODE_OFFLINE, "timed out after %d s while %s",
+                         p->params->timeout_ms / 1000, visit->transport->ops->phase(visit->transport));
             else
-                node_set(slot->node, slot->last_state, "%s", slot->last_reason);
-            finish_node(p, slot);
+                node_set(visit->node, visit->last_state, "%s", visit->last_reason);
+            finish_node(p, visit);
             continue;
         }
-        if (slot->retry_at && slot->retry_at <= now) {
-            open_slot(p, slot);
-            if (slot->node)
-                step_slot(p, slot);
+        if (visit->retry_at && visit->retry_at <= now) {
+            open_visit(p, visit);
+            if (visit->node)
+                step_visit(p, visit);
         }
-        if (slot->node && p->script.text && slot->deadline < next)
-            next = slot->deadline;
-        if (slot->node && slot->retry_at && slot->retry_at < next)
-            next = slot->retry_at;
+        if (visit->node && p->script.text && visit->deadline < next)
+            next = visit->deadline;
+        if (visit->node && visit->retry_at && visit->retry_at < next)
+            next = visit->retry_at;
     }
     return (int)(next - now);
 }
@@ -237,11 +238,11 @@ static int wait_for_any(struct probe *p, int timeout_ms, struct error *err)
     size_t n = 0;
     p->fds[n++] = (struct curl_waitfd){child_events_fd(), CURL_WAIT_POLLIN, 0};
     for (size_t i = 0; i < p->window; i++) {
-        struct slot *slot = &p->slots[i];
-        slot->first_fd = n;
-        if (slot->node && slot->transport)
-            n += slot->transport->ops->want(slot->transport, p->fds + n);
-        slot->fds = n - slot->first_fd;
+        struct visit *visit = &p->visits[i];
+        visit->first_fd = n;
+        if (visit->node && visit->transport)
+            n += visit->transport->ops->want(visit->transport, p->fds + n);
+        visit->fds = n - visit->first_fd;
     }
     CURLMcode code = curl_multi_poll(p->multi, p->fds, (unsigned)n, timeout_ms, NULL);
     if (code)
@@ -270,8 +271,8 @@ static int get_ready(struct probe *p, struct error *err)
     if (!p->script.text || !p->local.text)
         return error_set(err, STATUS_SYSTEM, "no memory to ask the nodes");
     for (size_t i = 0; i < p->window; i++)
-        if (p->slots[i].node)
-            p->slots[i].deadline = clock_ms() + p->params->timeout_ms;
+        if (p->visits[i].node)
+            p->visits[i].deadline = clock_ms() + p->params->timeout_ms;
     return 1;
 }
 
@@ -291,13 +292,13 @@ static int loop(struct probe *p, struct error *err)
         finished_connections(p);
         bool child_event = p->fds[0].revents != 0;
         for (size_t i = 0; i < p->window; i++) {
-            struct slot *slot = &p->slots[i];
+            struct visit *visit = &p->visits[i];
             /* No descriptor: it is connecting, or its child has closed all and is about to end. */
-            bool step = slot->fds == 0 || child_event || just_ready;
-            for (size_t f = slot->first_fd; f < slot->first_fd + slot->fds; f++)
+            bool step = visit->fds == 0 || child_event || just_ready;
+            for (size_t f = visit->first_fd; f < visit->first_fd + visit->fds; f++)
                 step = step || p->fds[f].revents;
-            if (slot->node && step)
-                step_slot(p, slot);
+            if (visit->node && step)
+                step_visit(p, visit);
         }
         if (child_signal())
             return error_set(err, STATUS_SIGNAL + child_signal(), "%s while asking the nodes",
@@ -319,10 +320,10 @@ int probe_run(struct node_list *list, const struct probe_params *params, struct 
     snprintf(end, sizeof end, "cloudplan-end %s", params->nonce);
     p.script.end = p.local.end = end;
     p.window = window_size(list->count);
-    p.slots = calloc(p.window ? p.window : 1, sizeof *p.slots);
+    p.visits = calloc(p.window ? p.window : 1, sizeof *p.visits);
     p.fds = calloc(1 + p.window * TRANSPORT_FDS_MAX, sizeof *p.fds);
     p.multi = curl_multi_init();
-    if (!p.slots || !p.fds || !p.multi) {
+    if (!p.visits || !p.fds || !p.multi) {
         error_set(err, STATUS_SYSTEM, "no memory to ask the nodes");
         goto out;
     }
@@ -330,13 +331,13 @@ int probe_run(struct node_list *list, const struct probe_params *params, struct 
     if (p.shared)
         result = loop(&p, err);
 out:
-    for (size_t i = 0; p.slots && i < p.window; i++)
-        if (p.slots[i].transport)
-            p.slots[i].transport->ops->destroy(p.slots[i].transport);
+    for (size_t i = 0; p.visits && i < p.window; i++)
+        if (p.visits[i].transport)
+            p.visits[i].transport->ops->destroy(p.visits[i].transport);
     libssh2_shared_destroy(p.shared);
     if (p.multi)
         curl_multi_cleanup(p.multi);
-    free(p.slots);
+    free(p.visits);
     free(p.fds);
     free((char *)p.script.text);
     free((char *)p.local.text);

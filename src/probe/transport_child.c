@@ -53,14 +53,14 @@ static void child_read_words(struct child_transport *c)
     char drop[4096];
     /* Not without end: whoever never stops talking must not stop the loop. */
     for (int i = 0; i < READS_MAX && c->child.err >= 0; i++) {
-        size_t room = sizeof c->words - 1 - c->words_len;
+        size_t left = sizeof c->words - 1 - c->words_len;
         ssize_t n =
-            room ? read(c->child.err, c->words + c->words_len, room) : read(c->child.err, drop, sizeof drop);
+            left ? read(c->child.err, c->words + c->words_len, left) : read(c->child.err, drop, sizeof drop);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0)
             close_pipe(&c->child.err);
-        else if (room)
+        else if (left)
             c->words_len += (size_t)n;
         c->words[c->words_len] = '\0';
     }

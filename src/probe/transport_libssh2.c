@@ -410,7 +410,7 @@ static enum transport_result libssh2_read_answer(struct conversation *c)
             return libssh2_fail(c, NODE_FAILED, "answer malformed: more than %d KiB of diagnostics",
                                 FACTS_ANSWER_MAX / 1024);
         if (e > 0 && c->words_len < sizeof c->words) {
-            size_t room = sizeof c->words - c->words_len, take = (size_t)e < room ? (size_t)e : room;
+            size_t left = sizeof c->words - c->words_len, take = (size_t)e < left ? (size_t)e : left;
             memcpy(c->words + c->words_len, buf, take);
             c->words_len += take;
         }

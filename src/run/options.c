@@ -458,14 +458,14 @@ static void expand_help(const struct option_row *row, const struct engine *engin
     if (row->words)
         option_list_words(row->words, "or", words, sizeof words);
     const struct {
-        const char *mark, *text;
-    } marks[] = {{"PREFIX", engine->prefix}, {"WORDS", words}};
+        const char *name, *text;
+    } placeholders[] = {{"PREFIX", engine->prefix}, {"WORDS", words}};
     const char *found = NULL, *text = "";
     size_t len = 0;
-    for (size_t i = 0; !found && i < sizeof marks / sizeof *marks; i++) {
-        text = marks[i].text;
-        len = strlen(marks[i].mark);
-        found = strstr(row->help, marks[i].mark);
+    for (size_t i = 0; !found && i < sizeof placeholders / sizeof *placeholders; i++) {
+        text = placeholders[i].text;
+        len = strlen(placeholders[i].name);
+        found = strstr(row->help, placeholders[i].name);
     }
     if (found)
         snprintf(help, size, "%.*s%s%s", (int)(found - row->help), row->help, text, found + len);

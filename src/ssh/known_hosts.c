@@ -43,7 +43,7 @@ struct known_hosts {
     struct source *sources;
     size_t source_count;
     struct line *lines;
-    size_t line_count, line_room;
+    size_t line_count, line_capacity;
 };
 
 enum known_as { AS_USABLE, AS_REVOKED, AS_UNSURE };
@@ -114,13 +114,13 @@ static int parse_entry(struct known_hosts *known, const char *p, const char *end
     int rc = known_names_read(&line.names, p, (size_t)(line.key - p));
     if (rc <= 0)
         return rc;
-    if (known->line_count == known->line_room) {
-        size_t room = known->line_room ? known->line_room * 2 : 64;
-        struct line *lines = realloc(known->lines, room * sizeof *lines);
+    if (known->line_count == known->line_capacity) {
+        size_t capacity = known->line_capacity ? known->line_capacity * 2 : 64;
+        struct line *lines = realloc(known->lines, capacity * sizeof *lines);
         if (!lines)
             return -1;
         known->lines = lines;
-        known->line_room = room;
+        known->line_capacity = capacity;
     }
     known->lines[known->line_count++] = line;
     return 0;

@@ -66,8 +66,8 @@ static void stream_read(struct stream *s, int *fd)
 {
     char drop[4096];
     while (*fd >= 0) {
-        bool room = s->len < s->max;
-        ssize_t n = room ? read(*fd, s->text + s->len, s->max - s->len) : read(*fd, drop, sizeof drop);
+        bool fits = s->len < s->max;
+        ssize_t n = fits ? read(*fd, s->text + s->len, s->max - s->len) : read(*fd, drop, sizeof drop);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -75,7 +75,7 @@ static void stream_read(struct stream *s, int *fd)
         if (n <= 0) {
             close(*fd);
             *fd = -1;
-        } else if (room) {
+        } else if (fits) {
             s->len += (size_t)n;
         } else {
             s->cut = true;

@@ -86,18 +86,18 @@ struct walk_ops {
 
 struct todo {
     char **paths; /* each owned */
-    size_t count, room;
+    size_t count, capacity;
 };
 
 static int todo_add(struct todo *todo, const char *path, struct error *err)
 {
-    if (todo->count == todo->room) {
-        size_t room = todo->room ? todo->room * 2 : 64;
-        char **paths = realloc(todo->paths, room * sizeof *paths);
+    if (todo->count == todo->capacity) {
+        size_t capacity = todo->capacity ? todo->capacity * 2 : 64;
+        char **paths = realloc(todo->paths, capacity * sizeof *paths);
         if (!paths)
             return error_errno(err, "watching");
         todo->paths = paths;
-        todo->room = room;
+        todo->capacity = capacity;
     }
     if (!(todo->paths[todo->count] = strdup(path)))
         return error_errno(err, "watching");
@@ -197,9 +197,9 @@ struct snapshot {
     watch_enter *enter; /* NULL: nobody asked to be told */
     void *enter_arg;
     struct item *items;
-    size_t count, room;
+    size_t count, capacity;
     char *texts; /* the paths, each NUL-terminated */
-    size_t texts_len, texts_room;
+    size_t texts_len, texts_capacity;
 };
 
 static void enter_directory(void *arg, const char *path)
@@ -218,21 +218,21 @@ static int take_entry(void *arg, const struct walk_entry *entry, struct error *e
         !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || S_ISDIR(st.st_mode)))
         return 0;
     size_t len = strlen(entry->path) + 1;
-    if (s->texts_room - s->texts_len < len) {
-        size_t room = (s->texts_room + len) * 2;
-        char *texts = realloc(s->texts, room);
+    if (s->texts_capacity - s->texts_len < len) {
+        size_t capacity = (s->texts_capacity + len) * 2;
+        char *texts = realloc(s->texts, capacity);
         if (!texts)
             return error_errno(err, "watching");
         s->texts = texts;
-        s->texts_room = room;
+        s->texts_capacity = capacity;
     }
-    if (s->count == s->room) {
-        size_t room = s->room ? s->room * 2 : 64;
-        struct item *items = realloc(s->items, room * sizeof *items);
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity ? s->capacity * 2 : 64;
+        struct item *items = realloc(s->items, capacity * sizeof *items);
         if (!items)
             return error_errno(err, "watching");
         s->items = items;
-        s->room = room;
+        s->capacity = capacity;
     }
     struct item *item = &s->items[s->count++];
     *item = (struct item){.at = s->texts_len, .inode = st.st_ino, .mode = S_IFDIR};
