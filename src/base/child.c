@@ -423,7 +423,7 @@ void child_end(struct child *child, int grace_ms)
 
 void child_read_latest(int *fd, char *buf, size_t size, size_t *len)
 {
-    for (int turn = 0; *fd >= 0 && turn < 64; turn++) {
+    for (int turn = 0; *fd >= 0 && turn < READS_MAX; turn++) {
         if (*len == size - 1) {
             *len = size / 2;
             memmove(buf, buf + size - 1 - *len, *len);
@@ -442,6 +442,31 @@ void child_read_latest(int *fd, char *buf, size_t size, size_t *len)
     }
 }
 
+int child_read_first(int *fd, char *buf, size_t max, size_t *len)
+{
+    char drop[4096];
+    int result = 0;
+    for (int turn = 0; *fd >= 0 && turn < READS_MAX; turn++) {
+        bool fits = *len < max;
+        ssize_t n = fits ? read(*fd, buf + *len, max - *len) : read(*fd, drop, sizeof drop);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n <= 0) {
+            int failed = n < 0 ? errno : 0;
+            close_fd(fd);
+            errno = failed;
+            return failed ? -1 : result;
+        }
+        if (fits)
+            *len += (size_t)n;
+        else
+            result = 1;
+    }
+    return result;
+}
+
 int child_end_signal(const struct child *child)
 {
     return WIFSIGNALED(child->status) ? WTERMSIG(child->status) : 0;
@@ -453,42 +478,17 @@ int child_exit_status(const struct child *child)
     return sig ? STATUS_SIGNAL + sig : WEXITSTATUS(child->status);
 }
 
-struct capture {
-    char *text;
-    size_t len, max;
-    int error; /* errno of what could not be read */
-};
-
-/* Reads what is there, but not without end: the time-out holds for a child that never stops
- * talking, too.  False at the end of the stream. */
-static bool capture_read(struct capture *c, int fd)
-{
-    char drop[4096];
-    for (int i = 0; i < READS_MAX; i++) {
-        bool room = c->len < c->max;
-        ssize_t n = room ? read(fd, c->text + c->len, c->max - c->len) : read(fd, drop, sizeof drop);
-        if (n == 0)
-            return false;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            c->error = errno == EAGAIN ? 0 : errno;
-            return errno == EAGAIN;
-        }
-        if (room)
-            c->len += (size_t)n;
-    }
-    return true;
-}
-
 int child_capture(const char *const *argv, const char *const *env, int timeout_ms, size_t max, char **out,
                   char **errout, int *status, struct error *err)
 {
-    struct capture c[2] = {{malloc(max + 1), 0, max, 0}, {malloc(max + 1), 0, max, 0}};
+    struct {
+        char *text;
+        size_t len;
+    } kept[2] = {{malloc(max + 1), 0}, {malloc(max + 1), 0}};
     struct child child = CHILD_INIT;
     int result = -1;
     *out = *errout = NULL;
-    if (!c[0].text || !c[1].text) {
+    if (!kept[0].text || !kept[1].text) {
         error_errno(err, argv[0]);
         goto out;
     }
@@ -512,29 +512,26 @@ int child_capture(const char *const *argv, const char *const *env, int timeout_m
         poll(fds, 3, left < 1000 ? (int)left : 1000);
         if (fds[2].revents)
             child_events_clear();
-        if (fds[0].revents && !capture_read(&c[0], child.out))
-            close_fd(&child.out);
-        if (fds[1].revents && !capture_read(&c[1], child.err))
-            close_fd(&child.err);
+        if ((fds[0].revents && child_read_first(&child.out, kept[0].text, max, &kept[0].len) < 0) ||
+            (fds[1].revents && child_read_first(&child.err, kept[1].text, max, &kept[1].len) < 0)) {
+            error_errno(err, argv[0]);
+            goto out;
+        }
     }
-    if (child.out >= 0)
-        capture_read(&c[0], child.out);
-    if (child.err >= 0)
-        capture_read(&c[1], child.err);
-    if (c[0].error || c[1].error) {
-        errno = c[0].error ? c[0].error : c[1].error;
+    if (child_read_first(&child.out, kept[0].text, max, &kept[0].len) < 0 ||
+        child_read_first(&child.err, kept[1].text, max, &kept[1].len) < 0) {
         error_errno(err, argv[0]);
         goto out;
     }
-    c[0].text[c[0].len] = c[1].text[c[1].len] = '\0';
-    *out = c[0].text;
-    *errout = c[1].text;
-    c[0].text = c[1].text = NULL;
+    kept[0].text[kept[0].len] = kept[1].text[kept[1].len] = '\0';
+    *out = kept[0].text;
+    *errout = kept[1].text;
+    kept[0].text = kept[1].text = NULL;
     *status = child_exit_status(&child);
     result = 0;
 out:
     child_end(&child, result == 0 ? 0 : 100);
-    free(c[0].text);
-    free(c[1].text);
+    free(kept[0].text);
+    free(kept[1].text);
     return result;
 }

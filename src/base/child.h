@@ -77,6 +77,9 @@ void child_end(struct child *child, int grace_ms);
  * the pipe, and *fd becomes -1, which poll() passes over (SIGCHLD tells of the child's end).  A child that never stops
  * talking is left for the next call. */
 void child_read_latest(int *fd, char *buf, size_t size, size_t *len);
+/* The same, but buf keeps the first max bytes, without a NUL; the rest is read and dropped, so that the child can go on.  1 where
+ * something was dropped, else 0, or -1 and errno where the pipe cannot be read, which closes it, too. */
+int child_read_first(int *fd, char *buf, size_t max, size_t *len);
 /* Exit status as a shell would have it: the code, or 128 + signal. */
 int child_exit_status(const struct child *child);
 /* The signal that has ended it, or 0. */

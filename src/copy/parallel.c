@@ -58,20 +58,6 @@ static int write_list(const char *rundir, char *const *commands, size_t count, s
     return result;
 }
 
-/* Keeps the first bytes, drops the rest: a full pipe would stop GNU parallel. */
-static void read_parallel_words(int *fd, char *words, size_t *len, size_t max)
-{
-    char drop[4096];
-    bool room = *len < max;
-    ssize_t n = room ? read(*fd, words + *len, max - *len) : read(*fd, drop, sizeof drop);
-    if (n > 0 && room)
-        *len += (size_t)n;
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        close(*fd);
-        *fd = -1; /* poll() passes over it */
-    }
-}
-
 /* GNU parallel measures the longest command line by starting some twelve processes, which is most of its own start, and
  * keeps the answer in its home, which is a new one in each run.  Where all arguments together may be as long as usual the answer
  * is known.  A version that looks for it elsewhere measures, as any does where this cannot be written. */
@@ -128,7 +114,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
         poll(fds, 2, TICK_MS);
         child_events_clear();
         if (fds[1].revents)
-            read_parallel_words(&child.err, words, &words_len, sizeof words - 1);
+            child_read_first(&child.err, words, sizeof words - 1, &words_len);
         if (child_signal()) {
             child_end(&child, 2000);
             error_set(err, STATUS_SIGNAL + child_signal(), "%s while %s", strsignal(child_signal()),
@@ -142,10 +128,7 @@ int parallel_run(const struct parallel_params *params, char *const *commands, si
         }
     }
     /* What it said last.  Others may have the pipe still, and say more: that is not waited for. */
-    for (size_t before = SIZE_MAX; child.err >= 0 && words_len != before;) {
-        before = words_len;
-        read_parallel_words(&child.err, words, &words_len, sizeof words - 1);
-    }
+    child_read_first(&child.err, words, sizeof words - 1, &words_len);
     read_joblog(joblog, list_bytes, statuses, count);
     if (params->tick)
         params->tick(params->tick_arg, statuses, count);

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #define WORDS_MAX 8192 /* of diagnostics kept, bytes */
-#define READS_MAX 64   /* in one step: more than a pipe holds, at a page each */
 
 struct child_transport {
     struct transport base;
@@ -50,20 +49,8 @@ static void child_write_script(struct child_transport *c)
 
 static void child_read_words(struct child_transport *c)
 {
-    char drop[4096];
-    /* Not without end: whoever never stops talking must not stop the loop. */
-    for (int i = 0; i < READS_MAX && c->child.err >= 0; i++) {
-        size_t left = sizeof c->words - 1 - c->words_len;
-        ssize_t n =
-            left ? read(c->child.err, c->words + c->words_len, left) : read(c->child.err, drop, sizeof drop);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0)
-            close_pipe(&c->child.err);
-        else if (left)
-            c->words_len += (size_t)n;
-        c->words[c->words_len] = '\0';
-    }
+    child_read_first(&c->child.err, c->words, sizeof c->words - 1, &c->words_len);
+    c->words[c->words_len] = '\0';
 }
 
 /* TRANSPORT_WAIT while the stream goes on. */

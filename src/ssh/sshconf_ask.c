@@ -61,26 +61,9 @@ static void keep(struct sshconf_set *set, struct node *node, struct sshconf *con
     node->conf = conf;
 }
 
-/* Reads what is there; closes *fd at the end of the stream. */
 static void stream_read(struct stream *s, int *fd)
 {
-    char drop[4096];
-    while (*fd >= 0) {
-        bool fits = s->len < s->max;
-        ssize_t n = fits ? read(*fd, s->text + s->len, s->max - s->len) : read(*fd, drop, sizeof drop);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0) {
-            close(*fd);
-            *fd = -1;
-        } else if (fits) {
-            s->len += (size_t)n;
-        } else {
-            s->cut = true;
-        }
-    }
+    s->cut = child_read_first(fd, s->text, s->max, &s->len) > 0 || s->cut;
 }
 
 static int ask_start(struct ask *ask, struct node *node, int timeout_ms, struct error *err)

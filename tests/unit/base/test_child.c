@@ -407,6 +407,36 @@ static void test_wake_up_is_handed_on(void **state)
     child_end(&second, 0);
 }
 
+/* A descriptor that cannot be read; one byte more than is kept; exactly so many; nothing there yet; the end. */
+static void test_first_bytes(void **state)
+{
+    (void)state;
+    char buf[4] = "";
+    size_t len = 0;
+    int bad = open(dir, O_RDONLY | O_DIRECTORY), fds[2];
+    assert_true(bad >= 0);
+    assert_int_equal(child_read_first(&bad, buf, sizeof buf, &len), -1);
+    assert_int_equal(errno, EISDIR);
+    assert_int_equal(bad, -1);
+    assert_int_equal(child_read_first(&bad, buf, sizeof buf, &len), 0);
+
+    assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+    assert_int_equal(child_read_first(&fds[0], buf, sizeof buf, &len), 0);
+    assert_int_equal(len, 0);
+    assert_int_equal(write(fds[1], "abcd", 4), 4);
+    assert_int_equal(child_read_first(&fds[0], buf, sizeof buf, &len), 0);
+    assert_int_equal(len, 4);
+    assert_int_equal(write(fds[1], "e", 1), 1);
+    assert_int_equal(child_read_first(&fds[0], buf, sizeof buf, &len), 1);
+    assert_int_equal(len, 4);
+    assert_memory_equal(buf, "abcd", 4);
+    assert_true(fds[0] >= 0);
+    assert_int_equal(write(fds[1], "f", 1), 1);
+    close(fds[1]);
+    assert_int_equal(child_read_first(&fds[0], buf, sizeof buf, &len), 1);
+    assert_int_equal(fds[0], -1);
+}
+
 static void test_capture(void **state)
 {
     (void)state;
@@ -834,6 +864,7 @@ int main(void)
         cmocka_unit_test(test_wait_and_end),
         cmocka_unit_test(test_never_started),
         cmocka_unit_test(test_wake_up_is_handed_on),
+        cmocka_unit_test(test_first_bytes),
         cmocka_unit_test(test_capture),
         cmocka_unit_test(test_capture_fails),
         cmocka_unit_test(test_capture_grandchild),
