@@ -35,6 +35,7 @@ import pytest
 from pytest_cloudplan import completion, paths
 from pytest_cloudplan.collect import Collect
 from pytest_cloudplan.coverage import Coverage
+from pytest_cloudplan.environment import Environment
 from pytest_cloudplan.gate import EXIT, Gates
 from pytest_cloudplan.gateways import (
     STATUS_UNAVAILABLE,
@@ -53,6 +54,7 @@ from pytest_cloudplan.reruns import Reruns
 
 
 leave("PYTEST_PLUGINS", ",", [__name__])
+ENVIRON = dict(os.environ)  # the user's own, before a conftest.py or a plugin changes it
 FAILED_FILE = os.environ.pop("_CLOUDPLAN_FAILED", "")
 FAILED_FILE = FAILED_FILE and os.path.abspath(FAILED_FILE)
 
@@ -203,10 +205,10 @@ class Controller:
                 if not spec.popen:
                     there = node_args(words, has_copy(spec))
                     spec.env.setdefault("PYTEST_ADDOPTS", " ".join(map(shlex.quote, there)))
-        # Plugins that are not loaded here are not to be loaded there either.
+        # Plugins that are not loaded here are not to be loaded there either; planned nodes have it from their starter.
         autoload = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
         for spec in specs:
-            if autoload and not spec.popen:
+            if autoload and not spec.popen and not has_copy(spec):
                 spec.env.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", autoload)
             mark(spec)
         self.start(config, specs)
@@ -221,7 +223,8 @@ class Controller:
         manager.roots = []  # nothing to copy
         group = getattr(manager, "group", None)
         if hasattr(group, "makegateway"):
-            self.gateways = Gateways(group, self.say, plugin_sources(config.pluginmanager), self.coverage.order)
+            self.gateways = Gateways(group, self.say, plugin_sources(config.pluginmanager), self.coverage.order,
+                                     Environment(ENVIRON, self.say))
             if hasattr(session, "_clone_node"):
                 losses = Losses(session, self.gateways, self.results, self.collect, self.gates, self.say)
                 config.pluginmanager.register(losses, "cloudplan-losses")

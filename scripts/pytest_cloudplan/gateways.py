@@ -22,7 +22,7 @@ import execnet
 import pytest
 from execnet.gateway import RInfo
 
-from pytest_cloudplan import worker
+from pytest_cloudplan import environment, paths, starter, worker
 from pytest_cloudplan.gate import Nonsense, interpreter_info
 from pytest_cloudplan.stderr import Stderr
 from pytest_cloudplan.stream import Streams
@@ -70,13 +70,21 @@ def has_copy(spec):
 def mark(spec):
     """Has the node's guard know the worker as this run's.  Those beyond sshd's MaxSessions come over a connection that
     the guard knows nothing of, and sshd takes no variable from us."""
+    spec.cloudplan_python = str(spec.python or "python")
     if RUN_ID and spec.ssh and has_copy(spec):
-        spec.python = MARK + (spec.python or "python")
+        spec.python = MARK + spec.cloudplan_python
 
 
 def python_of(spec):
-    python = str(spec.python or "python")
-    return python[len(MARK):] if python.startswith(MARK) else python
+    """The interpreter that was asked for; spec.python is what a shell is told to start it with."""
+    return str(getattr(spec, "cloudplan_python", None) or spec.python or "python")
+
+
+def hand_on(spec):
+    """Has the worker's interpreter started with an environment that comes by its standard input: see starter.py."""
+    if node_of(spec) and not spec.cloudplan_starts:
+        spec.cloudplan_starts = True
+        spec.python = (MARK if RUN_ID else "") + environment.command(python_of(spec))
 
 
 def place(spec, group=()):
@@ -172,32 +180,40 @@ def plugin_sources(pluginmanager):
 
 
 def checked_answer(answer):
-    """(names of missing modules, what execnet's Gateway._rinfo() would tell) of what the worker's side has said."""
-    if not isinstance(answer, (list, tuple)) or len(answer) != 2 or not isinstance(answer[0], list):
+    """(names of missing modules, what execnet's Gateway._rinfo() would tell, whether it keeps its own locale, whether its time zone
+    is ours) of what the worker's side has said."""
+    if not isinstance(answer, (list, tuple)) or len(answer) != 4 or not isinstance(answer[0], list):
         raise StartError("its answer makes no sense")
     try:
-        return [str(name) for name in answer[0]], interpreter_info(answer[1])
+        return [str(name) for name in answer[0]], interpreter_info(answer[1]), answer[2] is True, answer[3] is True
     except Nonsense as error:
         raise StartError("its answer makes no sense: %s" % error) from None
 
 
+# Whether modules of the directory that pytest starts in can be imported here: not so with Python's -P, PYTHONSAFEPATH.
+START_IN_PATH = any(path in ("", paths.START) for path in sys.path)
 # Read once: inspect's cache of lines is not made for many threads.
 WORKER_SOURCE = inspect.getsource(worker)
 
 
-def prepare(gateway, plugin, coverage):
-    """Runs pytest_cloudplan/worker.py there; StartError where its Python is of no use."""
+def prepare(gateway, plugin, coverage, handed=None):
+    """Runs pytest_cloudplan/worker.py there; StartError where its Python is of no use.  handed: the environment.Environment that it was
+    started with.  Returns whether it keeps its own locale."""
     spec = gateway.spec
     channel = gateway.remote_exec(WORKER_SOURCE)
-    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env), "plugin": plugin,
-                  "coverage": coverage, "files": FILES if spec.popen and not spec.via else None})
-    missing, info = checked_answer(channel.receive())
+    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env) + (sorted(handed.given) if handed else []),
+                  "plugin": plugin, "coverage": coverage, "files": FILES if spec.popen and not spec.via else None,
+                  "start": START_IN_PATH if handed else None, "zone": handed.zone if handed else None})
+    missing, info, own_locale, same_zone = checked_answer(channel.receive())
     channel.waitclose()
     if info:
         # xdist and pytest-cov ask for it later, when nobody watches how long the answer takes.
         gateway._cache_rinfo = RInfo(info)
     if missing:
         raise StartError("its Python (%s) has no module %s" % (python_of(spec), ", ".join(missing)))
+    if not same_zone:
+        raise StartError("TZ=%s is another time zone there: install tzdata, or use --cloud-env=!TZ" % handed.given["TZ"])
+    return own_locale
 
 
 # Starting them
@@ -210,7 +226,7 @@ class StartError(Exception):
 class Gateways:
     """Starts a group's gateways side by side, and hands them out when xdist comes to ask for each."""
 
-    def __init__(self, group, say, plugin=(), coverage=lambda spec: None):
+    def __init__(self, group, say, plugin=(), coverage=lambda spec: None, handed=None):
         self.group = group
         self.say = say
         self.coverage = coverage  # what the worker of a spec is told of it
@@ -224,15 +240,17 @@ class Gateways:
         self.streams = Streams()
         self.group_makegateway = group.makegateway
         group.makegateway = self.makegateway
-        for name in "execnet.gateway_io", "execnet.gateway_socket":
-            self.record_connections(name)
+        recorded = [self.record_connections(name) for name in ("execnet.gateway_io", "execnet.gateway_socket")]
+        self.handed = handed if recorded[0] else None  # the environment for planned nodes; None: their own, for want of a way
+        self.own_locale = set()  # nodes that keep their locale, and were said to
 
     def record_connections(self, name):
+        """Whether it can be done with this execnet."""
         try:
             module = importlib.import_module(name)
             create_io = module.create_io
         except (ImportError, AttributeError):
-            return
+            return False
 
         def recording_create_io(spec, *args, **kwargs):
             if spec.ssh and "execmodel" in kwargs:
@@ -240,9 +258,12 @@ class Gateways:
             io = create_io(spec, *args, **kwargs)
             self.streams.add(io)
             self.connections[id(spec)] = io
+            if self.handed and spec.cloudplan_starts:
+                io.write(self.handed.block(spec))
             return io
 
         module.create_io = recording_create_io
+        return True
 
     def popen(self, spec):
         return getattr(self.connections.get(id(spec)), "popen", None)
@@ -258,6 +279,11 @@ class Gateways:
                 sock.shutdown(2)
             except OSError:
                 pass
+
+    def prepare(self, gateway):
+        handed = self.handed if gateway.spec.cloudplan_starts else None
+        if prepare(gateway, self.plugin, self.coverage(gateway.spec), handed):
+            self.own_locale.add(node_of(gateway.spec))
 
     def start(self, spec):
         """A gateway that has answered, or StartError."""
@@ -293,7 +319,7 @@ class Gateways:
         timer.start()
         try:
             gateway = self.group_makegateway(spec)
-            prepare(gateway, self.plugin, self.coverage(gateway.spec))
+            self.prepare(gateway)
             if overdue.is_set():
                 raise StartError("too late")
             self.prepared.add(gateway.id)
@@ -338,6 +364,8 @@ class Gateways:
             return "the server closed the connection"
         if type(error).__name__ == "HostNotFound" or (spec.ssh and status == 255):
             return UNREACHED
+        if status == starter.STATUS_TOO_LARGE and spec.cloudplan_starts:
+            return environment.TOO_LARGE
         if status:
             return "its Python (%s) ended with status %d" % (python_of(spec), status)
         # The far side's traceback ends with the exception itself.
@@ -348,6 +376,8 @@ class Gateways:
         """Starts all; returns [(spec, reason)] of those that failed, in the order of specs."""
         todo, done, failures = queue.Queue(), queue.Queue(), {}
         for spec in specs:
+            if self.handed:
+                hand_on(spec)
             todo.put(spec)
 
         def work():
@@ -374,6 +404,8 @@ class Gateways:
             if node_of(spec) in lost and spec.id in self.ready:
                 self.ready.pop(spec.id).exit()
                 failures[id(spec)] = CONNECTION_LOST
+        if self.own_locale:
+            self.say(self.handed.locale_note(sorted(self.own_locale)))
         return [(spec, failures[id(spec)]) for spec in specs if id(spec) in failures]
 
     def prepare_late(self, gateway):
@@ -383,7 +415,7 @@ class Gateways:
             return
         self.prepared.add(gateway.id)
         try:
-            prepare(gateway, self.plugin, self.coverage(gateway.spec))
+            self.prepare(gateway)
         except Exception as error:
             self.say("%s: %s" % (gateway.id, self.reason(gateway.spec, error)))
 

@@ -30,6 +30,7 @@ OPTIONS = (
     ("cloud-develop-egg", LIST, "DIR", "package to install in development mode in the nodes' virtualenv"),
     ("cloud-ship-pytest", FLAG, None, "copy this machine's pytest along, for nodes that have none"),
     ("cloud-ship-plugin", LIST, "NAME", "a pure-Python plugin to copy along with pytest"),
+    ("cloud-env", LIST, "NAME[=VALUE]", "a variable of the environment to hand on to nodes"),
 )
 KINDS = {name: kind for name, kind, _, _ in OPTIONS}
 
@@ -71,11 +72,22 @@ def leave(name, separator, own):
         os.environ.pop(name, None)
 
 
+def items(text):
+    """What cloudplan has written as LENGTH:ITEM after LENGTH:ITEM, so that an item may hold any byte."""
+    result = []
+    while text:
+        length, _, text = text.partition(b":")
+        result.append(os.fsdecode(text[: int(length)]))
+        text = text[int(length):]
+    return result
+
+
 # Child processes (popen workers, tests that run pytest or cloudplan) are not to see what was meant for this one.
 ENGINE = bool(os.environ.pop("_CLOUDPLAN_ENGINE", ""))
 SETTINGS = os.environ.pop("_CLOUDPLAN_SETTINGS", "")
 DIST = os.environ.pop("_CLOUDPLAN_DIST", "")  # cloudplan's own --dist
 TX = [word for word in os.environ.pop("_CLOUDPLAN_TX", "").split("\x1f") if word]  # cloudplan's own --tx
+ENV = items(os.environb.pop(b"_CLOUDPLAN_ENV", b""))  # --cloud-env of all kinds, in order
 SHIP = {name: os.environ.pop("_CLOUDPLAN_SHIP" + name, "") for name in ("", "_FORCE", "_PLUGINS")}
 if ENGINE:
     leave("PYTEST_PLUGINS", ",", ("pytest_cloudplan",))

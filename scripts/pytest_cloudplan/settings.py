@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from pytest_cloudplan import ship
-from pytest_cloudplan.options import (DIST, FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, TX,
+from pytest_cloudplan import environment, ship
+from pytest_cloudplan.options import (DIST, ENV, FLAG, KINDS, LIST, OWN_MODULES, OWN_WORDS, RSYNC_OPTIONS, SHIP, TX,
                               ini_name, metadata_module, shown)
 from pytest_cloudplan.ship import Refused, requirement_name
 
@@ -95,6 +95,7 @@ class Answer:
         self.look_for_what_cannot_be()
         options = self.options()
         self.look_at_tx(options)
+        self.look_at_environment(options)
         words = self.words()
         document = {
             "version": 1,
@@ -130,7 +131,7 @@ class Answer:
         names = {name for name, _, _ in typed}
         if names & NODE_OPTIONS:
             names |= NODE_OPTIONS
-        ini = [option for name in KINDS if name not in names for option in self.of_ini(name)]
+        ini = [option for name in KINDS if name not in names or name == "cloud-env" for option in self.of_ini(name)]
         for name, ini_list, _ in RSYNC_OPTIONS:
             paths, place = self.ini(ini_list)
             for value, origin in [(path, place) for path in paths] + self.conftest.paths(ini_list):
@@ -231,6 +232,20 @@ class Answer:
             text = str(error).replace("cloudplan: ", "", 1)
             files = [place for name, value, place in options if name == "tx" and text.startswith("--tx=%s: " % value)]
             raise (Refused("%s: %s" % (files[0], text)) if files else Refused(text, STATUS_USAGE)) from None
+
+    def look_at_environment(self, options):
+        for item, origin in [(item, "") for item in ENV] + [option[1:] for option in options if option[0] == "cloud-env"]:
+            try:
+                environment.parse(item)
+            except Refused as refused:
+                raise (Refused("%s: %s" % (origin, refused)) if origin else refused) from None
+            try:
+                os.fsencode(item).decode("utf-8")
+            except UnicodeError:
+                if item not in ENV:
+                    name = item.partition("=")[0]
+                    raise Refused("--cloud-env=%s=...: is not UTF-8: set %s here, and leave the value out" % (ascii(name), ascii(name)),
+                                  STATUS_USAGE) from None
 
     def split(self, key, value, origin):
         if isinstance(value, list):
@@ -338,7 +353,8 @@ class Answer:
         copied = [self.root] + [value for name, value, _ in options if name == "rsyncdir"]
         copied = [os.path.join(os.path.realpath(os.path.join(self.root, path)), "") for path in copied]
         modules = ["pytest", "xdist", "execnet"]
-        for name in getattr(self.option, "plugins", None) or []:
+        of_environment = os.environ.get("PYTEST_PLUGINS", "").split(",")
+        for name in (getattr(self.option, "plugins", None) or []) + [word for word in of_environment if word]:
             plugin = self.config.pluginmanager.get_plugin(name)
             module = getattr(plugin, "__name__", name)
             file = os.path.realpath(getattr(plugin, "__file__", None) or os.sep)

@@ -3,8 +3,9 @@
 The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
 environment variables that the xspec sets, "plugin": names and sources of the plugin's modules, "coverage": names of
 pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or
-None}.  The answer is the list of the modules that a worker needs and that its Python does not have, and what execnet's
-Gateway._rinfo() would ask for.
+None, "start": whether the directory that pytest starts in is in sys.path there, or None where that is not cloudplan's matter,
+"zone": the time zone as numbers, or None}.  The answer is the list of the modules that a worker needs and that its Python does not
+have, what execnet's Gateway._rinfo() would ask for, whether the node has kept its own locale, and whether the zone is the same.
 
 * Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
   interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
@@ -14,12 +15,15 @@ Gateway._rinfo() would ask for.
   and pytest registers a name only once.
 * pytest-cov's data file has a name of the worker's own, which the tests do not see: they may run coverage
   themselves.  Nothing of it stays in the directory.
+* Modules are looked for where they are looked for on the controller: xdist's own code puts the directory first in sys.path
+  and in PYTHONPATH, and the interpreter has "" in sys.path, the directory that a test may have changed to.
 * Where a test calls pytest.exit(), the controller is told with which words and status: xdist tells the status alone, and the
   controller's pytest is to end as this one does.
 """
 import glob
 import os
 import sys
+import time
 import types
 from importlib.util import find_spec
 
@@ -27,6 +31,7 @@ NEEDED = ("pytest", "xdist", "execnet")
 SITE = "cloudplan-site"
 PLUGIN = "pytest_cloudplan"
 LOADER = "cloudplan_worker"
+LOCALE_KEPT = "_CLOUDPLAN_LOCALE_KEPT"  # by starter.py
 
 
 def find_commands(environ, kept):
@@ -161,10 +166,32 @@ def tell_exit():
     return [pytest_configure, pytest_keyboard_interrupt]
 
 
-def add_loader(plugins, hooks):
+def path_keeper(start):
+    """Undoes what xdist does after this, when pytest has not yet imported anything of the project; start: whether the directory
+    stays in sys.path."""
+    given = os.environ.get("PYTHONPATH")
+
+    def keep():
+        if given is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = given
+        if not start and sys.path[:1] == [os.getcwd()]:
+            del sys.path[0]
+        sys.path[:] = [path for path in sys.path if path]
+
+    return keep
+
+
+def add_loader(plugins, hooks, keep_path):
     """A plugin of this process alone, by which pytest loads what is in memory, and which then removes the traces."""
     loader = make_module(LOADER, "pytest_plugins = %r" % plugins)
-    loader.pytest_addhooks = leave_plugins  # called as soon as pytest has it
+
+    def pytest_addhooks():  # called as soon as pytest has it
+        leave_plugins()
+        keep_path()
+
+    loader.pytest_addhooks = pytest_addhooks
     for hook in hooks:
         setattr(loader, hook.__name__, hook)
     others = os.environ.get("PYTEST_PLUGINS")
@@ -184,6 +211,9 @@ if __name__ == "__channelexec__":
         if order["plugin"]:
             add_plugin(order["plugin"])
         add_loader([PLUGIN] if order["plugin"] else [],
-                   tell_exit() + (measure(order["coverage"]) if order["coverage"] else []))
+                   tell_exit() + (measure(order["coverage"]) if order["coverage"] else []),
+                   (lambda: None) if order["start"] is None else path_keeper(order["start"]))
     controller.send((missing, {"executable": sys.executable, "version_info": tuple(sys.version_info)[:5],
-                               "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()}))
+                               "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()},
+                     os.environ.pop(LOCALE_KEPT, None) is not None,
+                     order["zone"] in (None, [time.timezone, time.altzone, time.daylight])))

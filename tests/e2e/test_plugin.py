@@ -75,7 +75,7 @@ def test_host_that_stalls(project):
     )
     tx = [project.ssh("a"), project.ssh("b")]
     (project.tmp / "a.stalls").touch()
-    run = project.run(tx, "tests", PYTEST_PLUGINS="pytest_cloudplan.controller,short")
+    run = project.run(tx, "tests", PYTEST_PLUGINS="short,pytest_cloudplan.controller")
     assert run.status == 0, run
     assert run.lines == ["cloudplan: a_0 did not start: no answer within 5 s; going on without it"]
 
@@ -361,7 +361,11 @@ def test_other_plugins_of_the_environment_stay(project):
 def test_many_workers_start_side_by_side(project):
     """Of eight interpreters that each take two seconds to start, the last one has begun before the first one is ready."""
     slow = project.tmp / "slow-python"
-    slow.write_text(f"#!/bin/sh\necho begins >>{project.tmp}/starts\nsleep 2\necho ready >>{project.tmp}/starts\nexec {sys.executable} \"$@\"\n")
+    # The starter's beginning is not slow: it is the second one that becomes the worker.
+    slow.write_text(
+        f"#!/bin/sh\n[ \"$1\" = -I ] && exec {sys.executable} \"$@\"\n"
+        f"echo begins >>{project.tmp}/starts\nsleep 2\necho ready >>{project.tmp}/starts\nexec {sys.executable} \"$@\"\n"
+    )
     slow.chmod(0o755)
     tx = [project.ssh("a", index, python=slow) for index in range(8)]
     project.write("tests/test_x.py", "def test(): pass\n")

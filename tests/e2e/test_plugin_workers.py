@@ -126,7 +126,7 @@ def test_socket_server_that_never_answers(project, kind):
         address = "127.0.0.1:%d" % listener.getsockname()[1]
         try:
             run = project.run([f"socket={address}", project.popen("a")], "tests",
-                              PYTEST_PLUGINS="pytest_cloudplan.controller,short")
+                              PYTEST_PLUGINS="short,pytest_cloudplan.controller")
         finally:
             for filler in fillers:
                 filler.close()
@@ -342,7 +342,7 @@ def test_shipped_pytest_is_found(project):
     assert run.lines == [f"cloudplan: b_0 did not start: its Python ({bare}) has no module pytest, xdist, execnet; "
                          "going on without it"]
     child = shown(project, "a")
-    assert child["PYTHONPATH"].split(":")[:2] == [f"{project.tmp}/a", str(site)]
+    assert child["PYTHONPATH"] == str(site)
     assert child["sys_path"].index(str(site)) < 3
 
 

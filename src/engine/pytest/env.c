@@ -82,3 +82,22 @@ out:
     }
     return env;
 }
+
+char *plugin_env_items(const char *const *items, size_t typed, struct error *err)
+{
+    char *text = NULL;
+    size_t len, count = strings_count((char *const *)items);
+    FILE *out = open_memstream(&text, &len);
+    if (out) {
+        fputs("_CLOUDPLAN_ENV=", out);
+        for (size_t i = 0; i < count; i++) {
+            const char *item = items[(typed + i) % count];
+            fprintf(out, "%zu:%s", strlen(item), item);
+        }
+    }
+    if (out && fclose(out) == 0)
+        return text;
+    free(text);
+    error_errno(err, "environment");
+    return NULL;
+}

@@ -19,4 +19,8 @@ int plugin_write(const char *rundir, struct error *err);
 char **plugin_environment(const char *rundir, const char *run_id, const char *plugins,
                           const char *const *more, struct error *err);
 
+/* "_CLOUDPLAN_ENV=..." for options.py: LENGTH:ITEM for each of --cloud-env, the first `typed` of them last, since what comes later counts
+ * more.  Owned by the caller; NULL and *err: STATUS_SYSTEM. */
+char *plugin_env_items(const char *const *items, size_t typed, struct error *err);
+
 #endif

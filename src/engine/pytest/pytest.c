@@ -40,6 +40,9 @@ static const struct option_row pytest_rows[] = {
      "copy this machine's pytest along, for nodes that have none", option_set_flag, AT(ship_pytest)},
     {"cloud-ship-plugin", 0, "NAME", OPTION_ENGINE,
      "a pure-Python plugin to copy along with pytest; may be repeated", option_add_string, AT(ship_plugins)},
+    {"cloud-env", 0, "NAME[=VALUE]", OPTION_ENGINE,
+     "a variable of the environment to hand on to nodes; may be repeated", option_add_string, AT(env),
+     .adds_up = true},
     {"tx", 0, "XSPEC", OPTION_ENGINE,
      "a further execnet environment beside the computed ones; may be repeated", option_add_string, AT(tx),
      .adds_up = true},
@@ -54,6 +57,7 @@ static const struct option_row pytest_rows[] = {
 struct engine_work {
     struct engine_params params;
     const struct pytest_options *options;
+    size_t typed_env;                /* so many of --cloud-env are not of an ini file */
     struct settings_query *query;    /* NULL: pytest is not asked */
     const struct settings *settings; /* its answer; NULL: none */
     char note[ERROR_TEXT_MAX + 50], *notes[2];
@@ -77,6 +81,7 @@ static int pytest_begin(const struct engine_params *params, const char *rundir, 
         return error_errno(err, "pytest");
     w->params = *params;
     w->options = params->options;
+    w->typed_env = strings_count((char *const *)w->options->env);
     w->python = params->python;
     if (!rundir)
         return 0;
@@ -89,6 +94,7 @@ static int pytest_begin(const struct engine_params *params, const char *rundir, 
         .ship_plugins = w->options->ship_plugins,
         .dist = w->options->dist,
         .tx = w->options->tx,
+        .env = w->options->env,
     };
     w->query = plugin_write(rundir, err) ? NULL : settings_ask(&query, err);
     return w->query ? 0 : -1;
@@ -264,6 +270,8 @@ static int pytest_run_once(struct engine_work *work, const struct engine_start *
         .python = work->python,
         .tx = start->words,
         .dist = work->options->dist,
+        .env = work->options->env,
+        .typed_env = work->typed_env,
         .args = start->failed_only ? work->again : work->settings->args,
     };
     if (start->watch && !work->failed && !(work->failed = path_join(start->rundir, "failed.json")))

@@ -101,7 +101,7 @@ static char *assign_words(const char *name, const char *const *words, char separ
 
 static int start_pytest(struct settings_query *q, const struct settings_params *params, struct error *err)
 {
-    char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, *dist = NULL, **env = NULL;
+    char *file = NULL, *site = NULL, *plugins = NULL, *tx = NULL, *dist = NULL, *items = NULL, **env = NULL;
     const char **argv = NULL;
     int result = -1;
     size_t count = strings_count(params->args);
@@ -118,9 +118,11 @@ static int start_pytest(struct settings_query *q, const struct settings_params *
         error_errno(err, "settings");
         goto out;
     }
+    if (!(items = plugin_env_items(params->env, 0, err)))
+        goto out;
     const char *more[] = {
-        file, site, params->ship ? "_CLOUDPLAN_SHIP_FORCE=1" : "_CLOUDPLAN_SHIP_FORCE=", plugins, tx,
-        dist, NULL};
+        file,  site, params->ship ? "_CLOUDPLAN_SHIP_FORCE=1" : "_CLOUDPLAN_SHIP_FORCE=", plugins, tx, dist,
+        items, NULL};
     if (!(env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan", more, err)))
         goto out;
     argv[0] = params->python;
@@ -147,6 +149,7 @@ out:
     free(plugins);
     free(tx);
     free(dist);
+    free(items);
     free(file);
     free(site);
     return result;

@@ -39,6 +39,7 @@ struct settings_params {
     const char *dist;                /* --dist as it was given to us; NULL: it was not */
     /* likewise; NULL: none: what pytest's arguments hold is checked together with these */
     const char *const *tx;
+    const char *const *env; /* --cloud-env, likewise */
 };
 
 struct settings_query;

@@ -169,7 +169,7 @@ int pytest_run(const struct pytest_start *params, int *status, struct error *err
 {
     struct child child = CHILD_INIT;
     struct record record = {0};
-    char *dist = NULL, *failed = NULL, **env = NULL, files[48] = "_CLOUDPLAN_FILES";
+    char *dist = NULL, *failed = NULL, *items = NULL, **env = NULL, files[48] = "_CLOUDPLAN_FILES";
     const char **argv = NULL;
     int result = -1;
 
@@ -183,7 +183,9 @@ int pytest_run(const struct pytest_start *params, int *status, struct error *err
     /* The engine takes the raised limit for its workers' streams; workers here have the user's own back. */
     if (descriptors_given())
         snprintf(files, sizeof files, "_CLOUDPLAN_FILES=%llu", (unsigned long long)descriptors_given());
-    const char *const more[] = {record.variable, files, failed, NULL};
+    if (!(items = plugin_env_items(params->env, params->typed_env, err)))
+        goto out;
+    const char *const more[] = {record.variable, files, items, failed, NULL};
     env = plugin_environment(params->rundir, params->run_id, "pytest_cloudplan,pytest_cloudplan.controller",
                              more, err);
     if (!env)
@@ -211,6 +213,7 @@ out:
     free(argv);
     free(dist);
     free(failed);
+    free(items);
     record_clear(&record);
     strings_free(env);
     return result;

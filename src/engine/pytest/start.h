@@ -4,12 +4,17 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
+
 struct pytest_start {
     const char *rundir; /* plugin_write() was there */
     const char *run_id; /* [a-z0-9]+: in the environment of all that it starts here */
     const char *python; /* the controller's interpreter */
     char *const *tx;    /* xspecs, NULL-terminated */
     const char *dist;   /* NULL: what args or else the project's addopts say, or else load */
+    const char *const
+        *env; /* --cloud-env: the first typed_env were given to us and count more than the rest */
+    size_t typed_env;
     char *const *args;  /* in the order in which they were typed */
     const char *failed; /* a path: a JSON list of the tests that failed goes there; NULL: nowhere */
 };

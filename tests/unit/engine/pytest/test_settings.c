@@ -390,6 +390,27 @@ static void test_plugin_environment(void **state)
     unsetenv("PYTHONPATH");
 }
 
+static void test_items_of_the_environment(void **state)
+{
+    (void)state;
+    static const char *const items[] = {"TYPED=a:b\n", "!T", "FILE_*", NULL};
+    struct error err = ERROR_INIT;
+    for (ALLOC_EACH(n)) {
+        err = (struct error)ERROR_INIT;
+        alloc_fail_at(n);
+        char *text = plugin_env_items(items, 2, &err);
+        assert_int_equal(!text, alloc_has_failed());
+        assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
+        if (text)
+            assert_string_equal(text, "_CLOUDPLAN_ENV=6:FILE_*10:TYPED=a:b\n2:!T");
+        free(text);
+    }
+    alloc_fail_at(0);
+    char *text = plugin_env_items(NULL, 0, &err);
+    assert_string_equal(text, "_CLOUDPLAN_ENV=");
+    free(text);
+}
+
 /* Last: the signal is remembered. */
 static void test_signal(void **state)
 {
@@ -424,10 +445,15 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_answers),  cmocka_unit_test(test_answer),
-        cmocka_unit_test(test_ask),          cmocka_unit_test(test_no_answer),
-        cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_mentioned),
-        cmocka_unit_test(test_plugin_files), cmocka_unit_test(test_plugin_environment),
+        cmocka_unit_test(test_bad_answers),
+        cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_ask),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_mentioned),
+        cmocka_unit_test(test_plugin_files),
+        cmocka_unit_test(test_plugin_environment),
+        cmocka_unit_test(test_items_of_the_environment),
         cmocka_unit_test(test_signal),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
