@@ -15,6 +15,7 @@ where the module does not exist.  It decides nothing about capacity.  It sees to
   (pytest_cloudplan/losses.py); a run that ends before all tests were run is no success;
 * what workers print on their standard error is shown with their names, and cleaned (pytest_cloudplan/stderr.py);
 * what a worker tells is checked before xdist sees it (pytest_cloudplan/gate.py, pytest_cloudplan/stream.py);
+* a worker that has imported other code than was copied is left out (pytest_cloudplan/origins.py);
 * what failed can be told by node (pytest_cloudplan/results.py);
 * a module that is broken or skipped counts once, not once for every worker (pytest_cloudplan/collect.py);
 * a test whose worker was lost is run again (pytest_cloudplan/reruns.py);
@@ -291,6 +292,9 @@ class Controller:
             return None  # --maxfail and the like: that was said, and is no success unless the project wants it to be
         if not self.collect.finished:
             return "no worker came so far as to collect the tests"
+        late = next(self.gates.code.lines(), None)
+        if late:
+            return late
         left = getattr(scheduler, "has_pending", False) or not getattr(scheduler, "collection_is_completed", True)
         missing, collected = self.told.missing(scheduler)
         if missing:
@@ -308,8 +312,14 @@ class Controller:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not self.config.pluginmanager.hasplugin("dsession"):
             return
+        other_code = list(self.gates.code.lines())
+        for line in other_code:
+            self.say(line + " (imported while tests ran)")
         missing = exitstatus == pytest.ExitCode.OK and self.what_is_missing()
-        if missing:
+        if missing and other_code:
+            self.say("the tests have not run with the code that was copied: no success")
+            session.exitstatus = STATUS_UNAVAILABLE
+        elif missing:
             # xdist's words for that it has started no more of them.
             restarted_enough = getattr(self.config.pluginmanager.getplugin("dsession"), "_summary_report", None)
             self.say("not all tests were run: " + ("too many workers were lost" if restarted_enough else missing))

@@ -34,12 +34,16 @@ from collections import Counter
 
 import pytest
 
+from pytest_cloudplan.origins import Origins
 from pytest_cloudplan.results import last_line, renamed, write_line
 from pytest_cloudplan.stream import cut, line, text, trouble
+from pytest_cloudplan.worker import MODULES_MAX, NAME_MAX, PORTIONS_MAX
+from pytest_cloudplan.worker import PATH_MAX as ENTRIES_MAX
 
 DEPTH_MAX = 100
 WORD_MAX = 100  # of an attribute's name, an outcome, a phase
 SECONDS_MAX = 1e9
+PATH_MAX = 8192  # characters
 SHOWN_MAX = 200  # lines of an internal error
 OUTCOMES = ("passed", "failed", "skipped")
 SCALARS = (type(None), bool, int, float, complex, bytes)
@@ -57,6 +61,10 @@ class InternalError(Nonsense):
     def __init__(self, words):
         super().__init__("an internal error of its pytest: " + line(last_line(words)))
         self.words = words
+
+
+class OtherCode(Nonsense):
+    """It has imported another module than the one that was copied to it."""
 
 
 class PluginError(Nonsense):
@@ -388,6 +396,8 @@ def worker_output(data, worker):
         output["cov_worker_node_id"] = worker  # becomes a part of a file's name
     if "metadata" in output:
         output["metadata"] = metadata(output["metadata"])
+    if ORIGINS in output:
+        output[ORIGINS] = origins(output[ORIGINS])
     if EXIT in output:
         output[EXIT] = test_exit(output[EXIT])
     return output
@@ -396,6 +406,42 @@ def worker_output(data, worker):
 # In workeroutput, by pytest_cloudplan/worker.py: what a test there has given to pytest.exit().
 EXIT = "cloudplan_exit"
 test_exit = record(words=string, status=or_none(whole))
+
+
+# Of pytest_cloudplan/worker.py, too: where its modules come from.
+ORIGINS = "cloudplan_origins"
+
+
+def name_of_module(value):
+    need(type(value) is str and value.isidentifier() and len(value) <= NAME_MAX, "no name of a module: " + short(value))
+    return value
+
+
+def path_there(value):
+    """It is compared, and never opened: pytest_cloudplan/origins.py looks in the root alone."""
+    need(type(value) is str and len(value) <= PATH_MAX and "\0" not in value, "no path: " + short(value))
+    return value
+
+
+def truth(value):
+    need(type(value) is bool, "no truth value: " + short(value))
+    return value
+
+
+def tuple_up_to(limit, check):
+    def checked(value):
+        need(type(value) in (list, tuple) and len(value) <= limit, "no list, or too long a one: " + short(value))
+        return tuple(check(item) for item in value)
+
+    return checked
+
+
+module_there = tuple_of(name_of_module, truth, truth, tuple_up_to(PORTIONS_MAX, tuple_of(path_there, path_there)))
+
+
+def origins(value):
+    value = record(modules=plain, path=plain)(value)
+    return tuple_up_to(MODULES_MAX, module_there)(value["modules"]), tuple_up_to(ENTRIES_MAX, path_there)(value["path"])
 
 
 def metadata(value):
@@ -414,9 +460,10 @@ def metadata(value):
 class Gate:
     """Stands before WorkerController.process_from_remote(), in the thread that reads the worker's stream."""
 
-    def __init__(self, node, own_file):
+    def __init__(self, node, own_file, code):
         self.node = node
         self.own_file = own_file
+        self.code = code  # Origins
         self.ids = None  # what it has collected, as soon as it has told
         self.ready = False
         self.ended = False  # has told its end
@@ -525,6 +572,13 @@ class Gate:
         self.ids = ids
         self.tell("collectionfinish", node=self.node, ids=list(ids))
 
+    def cloudplan_origins(self, kwargs):
+        need(self.ids is None, "more of its collection after the end of it")
+        modules, path = origins(kwargs)
+        difference = self.code.difference(modules, path)
+        if difference:
+            raise OtherCode(line(difference))
+
     def test_given(self, index):
         need(type(index) is int and self.given.get(index, 0) > 0 and self.ids is not None and 0 <= index < len(self.ids),
              "a test that it was not given, number " + short(index))
@@ -603,12 +657,15 @@ class Gate:
         need(stops or not left, "its end, with status %d, before it had run all of its tests" % output["exitstatus"])
         self.ended = True
         self.node._down = True
+        late = output.pop(ORIGINS, None)
+        if late:
+            self.code.at_end(self.node.gateway.id, *late)
         self.node.workeroutput = output
         self.tell("workerfinished", node=self.node)
 
 
 NAMES = ("collectionstart", "workerready", "collectreport", "collectionfinish", "logstart", "logfinish", "testreport",
-         "runtest_protocol_complete", "unscheduled", "warning_recorded", "internal_error", "workerfinished")
+         "runtest_protocol_complete", "unscheduled", "warning_recorded", "internal_error", "workerfinished", ORIGINS)
 EVENTS = {name: getattr(Gate, name) for name in NAMES}
 EARLY = ("workerready", "warning_recorded", "internal_error")  # pytest's configuration may warn
 
@@ -626,6 +683,7 @@ class Gates:
         self.results = results
         self.own_file = own_file
         self.say = say
+        self.code = Origins()
         self.gates = {}  # node: Gate
         self.shown = set()  # last lines of internal errors
         self.only_internal = None  # whether all that went down had one; None: nobody went down
@@ -633,7 +691,7 @@ class Gates:
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_configure_node(self, node):
         if hasattr(node, "process_from_remote"):
-            self.gates[node] = Gate(node, lambda path: self.own_file(path, getattr(node, "workerinfo", {}).get("cwd")))
+            self.gates[node] = Gate(node, lambda path: self.own_file(path, getattr(node, "workerinfo", {}).get("cwd")), self.code)
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_setupnodes(self):

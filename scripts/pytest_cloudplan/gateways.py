@@ -24,6 +24,7 @@ from execnet.gateway import RInfo
 
 from pytest_cloudplan import environment, paths, starter, worker
 from pytest_cloudplan.gate import Nonsense, interpreter_info
+from pytest_cloudplan.paths import copy_of
 from pytest_cloudplan.stderr import Stderr
 from pytest_cloudplan.stream import Streams
 
@@ -201,7 +202,8 @@ def prepare(gateway, plugin, coverage, handed=None):
     started with.  Returns whether it keeps its own locale."""
     spec = gateway.spec
     channel = gateway.remote_exec(WORKER_SOURCE)
-    channel.send({"local": shares_directory(spec), "kept": sorted(spec.env) + (sorted(handed.given) if handed else []),
+    channel.send({"local": shares_directory(spec), "copy": copy_of(spec) if node_of(spec) else None,
+                  "kept": sorted(spec.env) + (sorted(handed.given) if handed else []),
                   "plugin": plugin, "coverage": coverage, "files": FILES if spec.popen and not spec.via else None,
                   "start": START_IN_PATH if handed else None, "zone": handed.zone if handed else None})
     missing, info, own_locale, same_zone = checked_answer(channel.receive())
@@ -220,7 +222,11 @@ def prepare(gateway, plugin, coverage, handed=None):
 
 
 class StartError(Exception):
-    """One line: why a worker did not start."""
+    """One line: why a worker did not start.  is_final: nor would any of its kind."""
+
+    def __init__(self, words, is_final=False):
+        super().__init__(words)
+        self.is_final = is_final
 
 
 class Gateways:

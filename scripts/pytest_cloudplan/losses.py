@@ -9,6 +9,8 @@ A worker that fails in the same way each time would use up all restarts, or take
 * one that has collected other tests than there are (what tests have written was collected, too) would run others than meant;
 * an exception on the far side before it could run a test will be there the next time, too: it is left out at once;
 * without words ("Not properly terminated") it has a second try, COLLECTING_TRIES in all, as long as there are others;
+* one that has imported other code than was copied (pytest_cloudplan/origins.py) is left out at once; where nobody else is
+  left, the others were left out before it, and no successor is tried in their places;
 * one that has told nonsense (pytest_cloudplan/gate.py) would do so again: it is left out at once;
 * the same of one after the other that ends later, and no test finished in between: FRUITLESS_TRIES.
 
@@ -21,7 +23,7 @@ from collections import Counter
 
 import pytest
 
-from pytest_cloudplan.gate import InternalError, Nonsense, PluginError
+from pytest_cloudplan.gate import InternalError, Nonsense, OtherCode, PluginError
 from pytest_cloudplan.gateways import STATUS_UNAVAILABLE, StartError
 from pytest_cloudplan.results import last_line
 from pytest_cloudplan.scheduling import forget_collection, has_work_for_successor, mend, predecessors
@@ -113,6 +115,8 @@ class Losses:
         if worker in self.refused:
             return StartError("has collected other tests than those before it")
         if isinstance(error, Nonsense):
+            if isinstance(error, OtherCode):
+                return StartError(str(error), is_final=True)
             told = isinstance(error, (InternalError, PluginError))
             return StartError(str(error) if told else "it tells what cannot be: %s" % error)
         collected = worker.gateway.id in self.collect.finished
@@ -144,7 +148,8 @@ class Losses:
                 return self.clone(worker)
             # It would fail elsewhere, too, and there is somebody else.
             others = self.others(worker)
-            alone = not others and self.gates.status(None) is not None  # with an internal error, as all before it
+            # With an internal error, as all before it; or with other code, which its node's Python finds again.
+            alone = not others and (self.gates.status(None) is not None or failure.is_final)
             replaced = not alone and all(other.shutting_down for other in others) and self.replace_elsewhere(worker, failure)
         except StartError as error:
             failure = error

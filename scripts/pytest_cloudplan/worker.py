@@ -2,10 +2,11 @@
 
 The controller says what it is about: {"local": the worker shares the controller's directory, "kept": names of
 environment variables that the xspec sets, "plugin": names and sources of the plugin's modules, "coverage": names of
-pytest-cov's files, or None where nothing is measured, "files": the limit of open files that is the user's own, or
-None, "start": whether the directory that pytest starts in is in sys.path there, or None where that is not cloudplan's matter,
-"zone": the time zone as numbers, or None}.  The answer is the list of the modules that a worker needs and that its Python does not
-have, what execnet's Gateway._rinfo() would ask for, whether the node has kept its own locale, and whether the zone is the same.
+pytest-cov's files, or None where nothing is measured, "copy": the directory of the copy on a node, or None, "files": the limit of
+open files that is the user's own, or None, "start": whether the directory that pytest starts in is in sys.path there, or None where
+that is not cloudplan's matter, "zone": the time zone as numbers, or None}.  The answer is the list of the modules that a worker needs
+and that its Python does not have, what execnet's Gateway._rinfo() would ask for, whether the node has kept its own locale, and
+whether the zone is the same.
 
 * Tests find the commands of the interpreter that runs them: a virtualenv is as if activated; any other
   interpreter's directory comes last in PATH, so that no command that was found before becomes another one.
@@ -19,10 +20,13 @@ have, what execnet's Gateway._rinfo() would ask for, whether the node has kept i
   and in PYTHONPATH, and the interpreter has "" in sys.path, the directory that a test may have changed to.
 * Where a test calls pytest.exit(), the controller is told with which words and status: xdist tells the status alone, and the
   controller's pytest is to end as this one does.
+* Where the directory is a copy on a node, the controller is told which files the top-level modules come from: after collection, and at
+  the end what has been imported since (pytest_cloudplan/origins.py compares that).
 """
 import glob
 import os
 import sys
+import sysconfig
 import time
 import types
 from importlib.util import find_spec
@@ -32,6 +36,10 @@ SITE = "cloudplan-site"
 PLUGIN = "pytest_cloudplan"
 LOADER = "cloudplan_worker"
 LOCALE_KEPT = "_CLOUDPLAN_LOCALE_KEPT"  # by starter.py
+MODULES_MAX = 10000  # that are told, of top-level names
+NAME_MAX = 200
+PORTIONS_MAX = 100  # of a namespace package
+PATH_MAX = 1000
 
 
 def find_commands(environ, kept):
@@ -183,6 +191,86 @@ def path_keeper(start):
     return keep
 
 
+class Copy:
+    """Names places in the copy relative to it, all others by their absolute paths."""
+
+    def __init__(self, directory):
+        self.roots = [directory, os.path.realpath(directory)]
+        self.prefixes = [sys.prefix, os.path.realpath(sys.prefix)]  # a virtualenv that was copied is no code of the project's
+
+    def place(self, path):
+        path = os.path.normpath(path)
+        for root in self.roots:
+            inside = [prefix for prefix in self.prefixes if is_below(prefix, root) and prefix != root and is_below(path, prefix)]
+            if is_below(path, root) and not inside:
+                path = os.path.relpath(path, root)
+                break
+        return os.fsencode(path).decode("utf-8", "replace")  # or execnet could not send it
+
+    def names(self, path):
+        return self.place(path), self.place(os.path.realpath(path))
+
+
+def is_below(path, folder):
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def is_standard(path):
+    rest = [path[len(folder):].split(os.sep) for folder in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+            if folder and is_below(path, folder)]
+    return bool(rest) and not any(name in parts for parts in rest for name in ("site-packages", "dist-packages"))
+
+
+def origins(copy, left_out, path=None):
+    """(name, whether it is a namespace package, whether it is the standard library's, where its files are) of top-level modules.
+    path: only of what lies below it."""
+    found = []
+    for name, module in sorted(sys.modules.items(), key=lambda item: str(item[0])):
+        if type(name) is not str or not name.isidentifier() or len(name) > NAME_MAX or name in left_out or name in sys.builtin_module_names:
+            continue
+        try:
+            known = vars(module)
+            file = known.get("__file__")
+            files = [file] if file else list(dict.fromkeys(map(str, known.get("__path__", ()))))
+        except Exception:
+            continue  # no module, or one that makes trouble when it is looked at
+        files = [item for item in files if isinstance(item, str) and os.path.isabs(item)][:PORTIONS_MAX]
+        if files and (path is None or any(is_below(item, folder) for item in files for folder in path)):
+            found.append((name, not file, is_standard(files[0]), tuple(map(copy.names, files))))
+    return tuple(found[:MODULES_MAX])
+
+
+def tell_origins(directory):
+    import pytest
+
+    copy = Copy(directory)
+    first, path = set(), []
+
+    def known_path():
+        return [os.path.abspath(item) for item in sys.path if isinstance(item, str)][:PATH_MAX]
+
+    def place_path():
+        return tuple(copy.place(item) for item in known_path())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(session):
+        tests = {getattr(getattr(item, "module", None), "__name__", None) for item in session.items}
+        path[:] = known_path()
+        found = origins(copy, tests)
+        first.update(tests, (name for name, *_ in found))
+        for plugin in session.config.pluginmanager.get_plugins():
+            if type(plugin).__name__ == "WorkerInteractor" and hasattr(plugin, "sendevent"):
+                plugin.sendevent("cloudplan_origins", modules=found, path=place_path())
+
+    def pytest_sessionfinish(session):
+        # What tests import from directories that they have made is theirs.
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None and path:
+            output["cloudplan_origins"] = {"modules": origins(copy, first, path), "path": tuple(map(copy.place, path))}
+
+    return [pytest_collection_finish, pytest_sessionfinish]
+
+
 def add_loader(plugins, hooks, keep_path):
     """A plugin of this process alone, by which pytest loads what is in memory, and which then removes the traces."""
     loader = make_module(LOADER, "pytest_plugins = %r" % plugins)
@@ -211,7 +299,8 @@ if __name__ == "__channelexec__":
         if order["plugin"]:
             add_plugin(order["plugin"])
         add_loader([PLUGIN] if order["plugin"] else [],
-                   tell_exit() + (measure(order["coverage"]) if order["coverage"] else []),
+                   tell_exit() + (tell_origins(order["copy"]) if order["copy"] else [])
+                   + (measure(order["coverage"]) if order["coverage"] else []),
                    (lambda: None) if order["start"] is None else path_keeper(order["start"]))
     controller.send((missing, {"executable": sys.executable, "version_info": tuple(sys.version_info)[:5],
                                "platform": sys.platform, "cwd": os.getcwd(), "pid": os.getpid()},
