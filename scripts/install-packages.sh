@@ -7,7 +7,7 @@ build='autoconf automake make gcc libc6-dev pkg-config libssh2-1-dev libcurl4-op
 run='openssh-client rsync parallel python3 python3-pytest python3-pytest-xdist'
 nodes='openssh-server iproute2 util-linux mount'
 check='clang clang-format libclang-rt-dev libcmocka-dev cppcheck shellcheck mandoc xz-utils busybox python3-pytest-cov python3-toolz python3-pyflakes python3-flake8 mypy'
-check="$check python3-pytest-forked python3-pip python3-venv python3-setuptools python3-wheel"
+check="$check python3-pytest-forked python3-pip python3-venv python3-setuptools python3-wheel flit python3-hatchling python3-poetry-core python3-pdm-pep517"
 bench='clustershell pdsh'
 
 wanted=

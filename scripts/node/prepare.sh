@@ -3,6 +3,9 @@
 #
 #   CLOUDPLAN_CHDIR       the name that the copy has in messages
 #   CLOUDPLAN_ROOT        where the project is on the controller
+#   CLOUDPLAN_OUTSIDE     directories on the controller that the copy has beside the project's files, under their own names; one a line
+#   CLOUDPLAN_LINKS       not empty: symbolic links may name places on the controller that the copy has
+#   CLOUDPLAN_PROGRAMS    links in the virtualenv's bin that the sync has left to us: a line with the name, one with the target
 #   CLOUDPLAN_VENV        the virtualenv's copy, relative to CLOUDPLAN_CHDIR; empty: there is none
 #   CLOUDPLAN_VENV_FROM   where the virtualenv is on the controller
 #   CLOUDPLAN_PYTHON      its interpreter: a name in its bin
@@ -98,9 +101,10 @@ prepare_rewrite() { # FILE MODE COPY
 
 # prepare_from becomes prepare_to in those of FILE... that hold it.  They are replaced as wholes: a program that is
 # started at this moment finds the old one or the new one.
-prepare_replace() { # DIR FILE...; all in DIR
-    prepare_dir=$1
-    shift
+prepare_replace() { # MODE DIR FILE...; all in DIR; an "activate" is changed as a whole
+    prepare_rule=$1
+    prepare_dir=$2
+    shift 2
     case $prepare_from in "$prepare_to" | '' | /) return 0 ;; esac
     prepare_found=$(prepare_holding "$@")
     [ -n "$prepare_found" ] && prepare_inside "$prepare_dir" || return 0
@@ -114,10 +118,8 @@ prepare_replace() { # DIR FILE...; all in DIR
     set +f
     mkdir "$prepare_temp" && cp -p "$@" "$prepare_temp/" || return 1
     for prepare_file; do
-        case ${prepare_file##*/} in
-        activate* | *.pth | *.egg-link | __editable__*) prepare_mode='whole' ;;
-        *) prepare_mode='head' ;;
-        esac
+        prepare_mode=$prepare_rule
+        case ${prepare_file##*/} in activate*) prepare_mode='whole' ;; esac
         prepare_rewrite "$prepare_file" "$prepare_mode" "$prepare_temp/${prepare_file##*/}" || return 1
     done
     set -- "$prepare_temp"/*
@@ -131,18 +133,97 @@ prepare_known() {
         "$prepare_venv/bin/activate" | sed 1q
 }
 
+# Modules that a *.pth imports when the interpreter starts: redirectors of editable installs.
+prepare_modules() { # SITE
+    sed -n 's/^import[[:blank:]]\{1,\}\([A-Za-z0-9_]\{1,\}\).*/\1/p' "$1"/*.pth 2>/dev/null
+}
+
+# Scripts that setuptools has made to run one of the project's.
+prepare_dev_scripts() {
+    for prepare_file in "$prepare_venv"/bin/*; do
+        [ ! -f "$prepare_file" ] || [ -L "$prepare_file" ] || set -- "$@" "$prepare_file"
+    done
+    [ $# = 0 ] || LC_ALL=C grep -lF -e '# EASY-INSTALL-DEV-SCRIPT: ' "$@"
+}
+
+# What was installed with "pip install -e" names its place here, which has another one in the copy.
+prepare_installed() { # FROM TO
+    prepare_from=$1
+    prepare_to=$2
+    for prepare_site in "$prepare_venv"/lib/*/site-packages; do
+        set -- "$prepare_site"/*.pth "$prepare_site"/*.egg-link "$prepare_site"/__editable__*
+        IFS=$prepare_newline
+        for prepare_module in $(prepare_modules "$prepare_site"); do
+            set -- "$@" "$prepare_site/$prepare_module.py"
+        done
+        unset IFS
+        prepare_replace whole "$prepare_site" "$@" || return 1
+    done
+    prepare_found=$(prepare_dev_scripts)
+    set -f
+    IFS=$prepare_newline
+    # shellcheck disable=SC2086 # one name a line
+    set -- $prepare_found
+    unset IFS
+    set +f
+    [ $# = 0 ] || prepare_replace whole "$prepare_venv/bin" "$@"
+}
+
+# A FUNCTION for each place on the controller that the copy has, with its place there.
+prepare_each_place() { # FUNCTION
+    "$1" "$CLOUDPLAN_ROOT" "$prepare_top" || return 1
+    set -f
+    IFS=$prepare_newline
+    for prepare_outside in $CLOUDPLAN_OUTSIDE; do
+        unset IFS
+        set +f
+        "$1" "$prepare_outside" "$prepare_top/${prepare_outside##*/}" || return 1
+    done
+    unset IFS
+    set +f
+}
+
+# The interpreter is the node's own, and not a copy of it.
+prepare_programs() {
+    set -f
+    IFS=$prepare_newline
+    # shellcheck disable=SC2086 # one a line
+    set -- $CLOUDPLAN_PROGRAMS
+    unset IFS
+    set +f
+    while [ $# -ge 2 ]; do
+        prepare_file=$prepare_venv/bin/$1
+        if [ ! -L "$prepare_file" ] || [ "$(readlink "$prepare_file")" != "$2" ]; then
+            rm -f "$prepare_file" && ln -s "$2" "$prepare_file" || return 1
+        fi
+        shift 2
+    done
+}
+
 # Scripts name their interpreter, and what was installed with "pip install -e" its place, by absolute paths.
 prepare_paths() {
     prepare_to=$prepare_place
     for prepare_from in "$CLOUDPLAN_VENV_FROM" "$(prepare_known)"; do
-        prepare_replace "$prepare_venv/bin" "$prepare_venv"/bin/* || return 1
+        prepare_replace head "$prepare_venv/bin" "$prepare_venv"/bin/* || return 1
     done
-    prepare_to=$prepare_top
-    prepare_from=$CLOUDPLAN_ROOT
-    for prepare_site in "$prepare_venv"/lib/*/site-packages; do
-        prepare_replace "$prepare_site" "$prepare_site"/*.pth "$prepare_site"/*.egg-link \
-            "$prepare_site"/__editable__* || return 1
-    done
+    prepare_each_place prepare_installed
+}
+
+# Links that name a place of the project by its path on the controller, as setuptools' strict editable mode makes them.
+# shellcheck disable=SC2016 # the inner shell's own
+prepare_links_below() { # FROM TO
+    find . -path ./.cloudplan-develop -prune -o -type l -exec sh -c '
+        from=$1 to=$2
+        shift 2
+        for link; do
+            target=$(readlink "$link") || continue
+            case $target in
+            "$from") new=$to ;;
+            "$from"/*) new=$to${target#"$from"} ;;
+            *) continue ;;
+            esac
+            rm -f "$link" && ln -s "$new" "$link" || exit 1
+        done' sh "$1" "$2" {} +
 }
 
 # What can change what pip makes of the eggs, and what it has made of them.
@@ -328,7 +409,7 @@ prepare_python() { # EGG..., relative to the copy
         return 1
     fi
     prepare_place=$prepare_real
-    if ! prepare_paths; then
+    if ! prepare_programs || ! prepare_paths; then
         prepare_reason="paths in $CLOUDPLAN_CHDIR/$CLOUDPLAN_VENV cannot be changed: is the disk full?"
         return 1
     fi
@@ -347,6 +428,10 @@ prepare_run() { # EGG..., relative to the copy
     # shellcheck disable=SC2154 # the guard's
     if ! cd "$guard_place" || ! prepare_top=$(pwd -P) || [ -L "$guard_place" ] || [ ! -f .cloudplan ]; then
         prepare_reason="$CLOUDPLAN_CHDIR is no longer there"
+        return 1
+    fi
+    if [ -n "$CLOUDPLAN_LINKS" ] && ! prepare_each_place prepare_links_below; then
+        prepare_reason="symbolic links in $CLOUDPLAN_CHDIR cannot be changed: is the disk full?"
         return 1
     fi
     prepare_python "$@" || return 1

@@ -22,6 +22,7 @@ OPTIONS = (
     ("cloud-no-lease", FLAG, None, "neither respect what other runs have leased on the nodes nor lease anything"),
     ("cloud-chdir", VALUE, "DIR", "directory on the nodes"),
     ("cloud-adopt", FLAG, None, "use a directory on the nodes that cloudplan did not make, where nothing but caches would be deleted"),
+    ("cloud-copy-links", FLAG, None, "copy what symbolic links point to that lead out of what is copied"),
     ("cloud-virtualenv-path", VALUE, "DIR", "virtualenv to use on the nodes"),
     ("cloud-rsync-bandwidth-limit", VALUE, "KIB", "KiB/s for each rsync, 0 for no limit"),
     ("cloud-rsync-max-processes", VALUE, "N", "copy to so many nodes at once, 0 for all"),

@@ -460,22 +460,36 @@ static int find_pythons(struct project *project, const char *const *typed, struc
     return 0;
 }
 
-int project_egg(const struct project *project, const char *path, char **relative, struct error *err)
+/* The place of a physical path in the copy, NULL: it has none; a part of path. */
+static const char *place_in_copy(const char *root, char *const *outside, const char *path)
+{
+    const char *place = path_below(root, path);
+    if (place)
+        return *place ? place : ".";
+    for (size_t i = 0; outside && outside[i]; i++)
+        if (path_below(outside[i], path))
+            return path + (strrchr(outside[i], '/') + 1 - outside[i]);
+    return NULL;
+}
+
+int project_egg(const struct project *project, char *const *outside, const char *path, char **relative,
+                struct error *err)
 {
     struct stat st;
     int result = -1;
     *relative = NULL;
+    const char *place = NULL;
     char *real = realpath(path, NULL), *setup = real ? path_join(real, "setup.py") : NULL,
          *toml = real ? path_join(real, "pyproject.toml") : NULL;
     if (!real)
         error_value(err, "cloud-develop-egg", path, "--cloud-develop-egg=%s: %s", path, strerror(errno));
     else if (!setup || !toml)
         no_memory(err);
-    else if (!path_below(project->root, real))
-        error_value(
-            err, "cloud-develop-egg", path,
-            "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be installed", path,
-            project->root);
+    else if (!(place = place_in_copy(project->root, outside, real)))
+        error_value(err, "cloud-develop-egg", path,
+                    "--cloud-develop-egg=%s: lies outside the project %s; only what is copied can be "
+                    "installed: --rsyncdir=%s would copy it",
+                    path, project->root, path);
     else if (stat(setup, &st) && stat(toml, &st))
         error_value(
             err, "cloud-develop-egg", path,
@@ -486,7 +500,7 @@ int project_egg(const struct project *project, const char *path, char **relative
                     "--cloud-develop-egg=%s: needs a virtualenv to be installed in; make one with python3 -m "
                     "venv venv",
                     path);
-    else if ((*relative = strdup(strcmp(real, project->root) ? real + strlen(project->root) + 1 : ".")))
+    else if ((*relative = strdup(place)))
         result = 0;
     else
         no_memory(err);

@@ -36,9 +36,10 @@ struct project {
  * one. */
 int project_find(struct project *project, const char *prefix, const char *chdir, const char *virtualenv,
                  const char *const *pythons, struct error *err);
-/* Whether path, as typed, is a directory inside the root that pip could install: STATUS_USAGE.  *relative: its place in
- * the root, owned by the caller. */
-int project_egg(const struct project *project, const char *path, char **relative, struct error *err);
+/* Whether path, as typed, is a directory that pip could install, inside the root or one of outside (absolute, physical, NULL-terminated; NULL:
+ * none), which are copied under their own names: STATUS_USAGE.  *relative: its place in the copy, owned by the caller. */
+int project_egg(const struct project *project, char *const *outside, const char *path, char **relative,
+                struct error *err);
 void project_clear(struct project *project);
 /* Whether dir is "/", or, by the password database, the home of the user or of the directory's owner, which are never copied as a whole. */
 bool project_is_home(const char *dir);

@@ -8,13 +8,16 @@
 #include "base/strv.h"
 #include "copy/project.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Never of use on a node; some of it large, some of it harmful (bytecode of another interpreter). */
 const char *const rsync_left_out[] = {
@@ -156,18 +159,102 @@ void rsync_places_clear(struct rsync_places *places)
     *places = (struct rsync_places){0};
 }
 
-static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params, struct error *err)
+/* The length of path up to the end of the first name in it that is never copied; 0: there is none. */
+static size_t left_out_until(const char *path)
 {
-    struct rsync_places places;
-    int result = -1;
-    if (rsync_places_find(&places, params, err))
-        goto out;
-    char **real = places.dirs;
+    char name[NAME_MAX + 1];
+    for (const char *part = path; *part; part += *part == '/') {
+        size_t n = strcspn(part, "/");
+        snprintf(name, sizeof name, "%.*s", (int)n, part);
+        part += n;
+        for (size_t i = 0; rsync_left_out[i]; i++)
+            if (fnmatch(rsync_left_out[i], name, 0) == 0)
+                return (size_t)(part - path);
+    }
+    return 0;
+}
+
+bool rsync_is_left_out(const char *path)
+{
+    return left_out_until(path) > 0;
+}
+
+int rsync_programs(const char *venv, char ***programs, struct error *err)
+{
+    char bin[PATH_MAX], target[PATH_MAX];
+    snprintf(bin, sizeof bin, "%s/bin", venv);
+    DIR *dir = opendir(bin);
+    int result = !dir && errno != ENOENT && errno != ENOTDIR ? error_errno(err, bin) : 0;
+    for (struct dirent *found; dir && result == 0 && (found = readdir(dir));) {
+        ssize_t len = readlinkat(dirfd(dir), found->d_name, target, sizeof target - 1);
+        if (len <= 0)
+            continue;
+        target[len] = '\0';
+        if (*target == '/' || !strncmp(target, "../", 3))
+            result = strings_add(programs, found->d_name, err) || strings_add(programs, target, err) ? -1 : 0;
+    }
+    if (dir)
+        closedir(dir);
+    return result;
+}
+
+/* They are not there for the sync, which neither copies nor deletes them. */
+static int add_programs(FILE *args, const struct sync_params *params, struct error *err)
+{
+    char **programs = NULL, path[2 * PATH_MAX];
+    int result = rsync_programs(params->venv, &programs, err);
+    for (size_t i = 0; result == 0 && programs && programs[i]; i += 2) {
+        const char *place = rsync_place(params->root, params->venv);
+        snprintf(path, sizeof path, "%s%sbin/%s", place, *place ? "/" : "", programs[i]);
+        if (add_rule(args, "-", path, ""))
+            result = error_errno(err, "rsync");
+    }
+    strings_free(programs);
+    return result;
+}
+
+/* Whether another one of dirs holds dirs[n], and was itself asked for by a name that is never copied. */
+static bool is_within_kept(const char *root, char *const *dirs, size_t n)
+{
+    for (size_t i = 0; dirs[i]; i++) {
+        const char *below = path_below(dirs[i], dirs[n]);
+        if (below && *below && left_out_until(rsync_place(root, dirs[i])))
+            return true;
+    }
+    return false;
+}
+
+/* What was asked for by its own name is copied although it lies below a name that never is, as .tox/py311: itself, and not what is beside
+ * it there.  These rules come before all others, which would stop rsync above it. */
+static int add_kept(FILE *args, const struct rsync_places *places, const char *root, const char *leave_out)
+{
+    char parent[PATH_MAX];
+    for (int hide = 0; hide <= 1; hide++)
+        for (size_t i = 0; places->dirs[i]; i++) {
+            const char *path = rsync_place(root, places->dirs[i]), *end = path + left_out_until(path);
+            if (end == path || is_within_kept(root, places->dirs, i))
+                continue;
+            for (; *end; end += 1 + strcspn(end + 1, "/")) {
+                snprintf(parent, sizeof parent, "%.*s", (int)(end - path), path);
+                if (hide ? add_rule(args, leave_out, parent, "/*") : add_rule(args, "+", parent, "/"))
+                    return -1;
+            }
+            if (!hide && add_rule(args, "+", path, "/"))
+                return -1;
+        }
+    return 0;
+}
+
+static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
+                    const struct rsync_places *places, struct error *err)
+{
+    char **real = places->dirs;
     size_t typed = strings_count(
         (char *const *)params->dirs); /* the first ones; the virtualenv and what is shipped come after them */
     for (size_t i = 0; real[i]; i++) {
         const char *path = path_below(params->root, real[i]);
-        if (path && !places.whole && (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
+        if (path && !places->whole &&
+            (add_parents(args, path, "+", "/") || add_rule(args, "+", path, "/***")))
             goto system;
         if (!path) {
             const char *other = same_name(params->root, real, i);
@@ -177,28 +264,24 @@ static int add_dirs(FILE *args, FILE *sources, const struct sync_params *params,
                 error_value(err, i < typed ? "rsyncdir" : NULL, i < typed ? params->dirs[i] : NULL,
                             "%s and %s would both be copied to %s: rename one", other, real[i],
                             strrchr(other, '/') + 1);
-                goto out;
+                return -1;
             }
             if (add_outside(sources, params->root, real[i], i < typed ? params->dirs[i] : NULL, err))
-                goto out;
-            if (!places.whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
+                return -1;
+            if (!places->whole && add_rule(args, "+", strrchr(real[i], '/') + 1, "/***"))
                 goto system;
         }
     }
-    for (size_t i = 0; !places.whole && real[i]; i++) {
+    for (size_t i = 0; !places->whole && real[i]; i++) {
         const char *path = path_below(params->root, real[i]);
         if (path && add_parents(args, path, "H", "/*"))
             goto system;
     }
-    if (!places.whole)
+    if (!places->whole)
         add_argument(args, "--filter=", "H /*");
-    result = 0;
-    goto out;
+    return 0;
 system:
-    error_errno(err, "rsync");
-out:
-    rsync_places_clear(&places);
-    return result;
+    return error_errno(err, "rsync");
 }
 
 struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct error *err)
@@ -207,12 +290,16 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
     size_t args_len, sources_len;
     FILE *args = rules ? open_memstream(&rules->args, &args_len) : NULL;
     FILE *sources = args ? open_memstream(&rules->sources, &sources_len) : NULL;
+    struct rsync_places places = {0};
+    const char *leave_out = params->verify ? "H" : "-p";
     char *root = NULL;
     int result = -1;
     if (!sources || asprintf(&root, "%s/", params->root) < 0) {
         error_errno(err, "rsync");
         goto out;
     }
+    if (rsync_places_find(&places, params, err))
+        goto out;
     /* Times to the nanosecond: a file changed within the second, at the same size, is a changed file.
      * Owners are the login's own.  Directories stay writable for the next run. */
     fputs(" -rlpt --modify-window=-1 --chmod=Du+rwx,Fu+rw --timeout=60 --no-inc-recursive", args);
@@ -222,6 +309,14 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
     /* scripts/node/prepare.sh keeps there what pip has made: of an earlier copy, which nobody compares. */
     if (!params->verify)
         add_argument(args, "--exclude=", "/.cloudplan-develop");
+    if (params->copy_links)
+        fputs(" --copy-unsafe-links", args);
+    if (params->copy_links && params->venv && add_programs(args, params, err))
+        goto out;
+    if (add_kept(args, &places, params->root, leave_out)) {
+        error_errno(err, "rsync");
+        goto out;
+    }
     for (size_t i = 0; params->ignores && params->ignores[i]; i++)
         if (*params->ignores[i])
             add_pattern(args, "-", params->ignores[i]);
@@ -229,15 +324,16 @@ struct rsync_rules *rsync_rules_make(const struct sync_params *params, struct er
      * would import what is left of it as a namespace package.  What is to be compared goes without caches from the start: bytecode is
      * run in the place of a module that has its time and size. */
     for (size_t i = 0; rsync_left_out[i]; i++)
-        add_pattern(args, params->verify ? "H" : "-p", rsync_left_out[i]);
+        add_pattern(args, leave_out, rsync_left_out[i]);
     add_argument(sources, "", root);
-    result = add_dirs(args, sources, params, err);
+    result = add_dirs(args, sources, params, &places, err);
 out:
     if (sources && fclose(sources))
         result = error_errno(err, "rsync");
     if (args && fclose(args))
         result = error_errno(err, "rsync");
     free(root);
+    rsync_places_clear(&places);
     if (result) {
         rsync_rules_destroy(rules);
         rules = NULL;

@@ -28,6 +28,12 @@ void rsync_places_clear(struct rsync_places *places);
 /* The place of one of dirs in the copy, relative to it; "" for the root itself. */
 const char *rsync_place(const char *root, const char *dir);
 
+/* Whether a path relative to the copy lies below one of rsync_left_out[], or is one. */
+bool rsync_is_left_out(const char *path);
+/* Adds the links in a virtualenv's bin that lead out of it, as that to the interpreter: name, target, ...  With copy_links they are left out,
+ * to be made on the node.  0, or -1 and *err: STATUS_SYSTEM. */
+int rsync_programs(const char *venv, char ***programs, struct error *err);
+
 struct rsync_rules; /* the same for all nodes */
 
 /* Works out sources and filters.  NULL and *err: STATUS_USAGE for a --rsyncdir that is not a

@@ -22,6 +22,7 @@ struct sync_params {
     const char *venv;           /* absolute; a virtualenv to copy along; NULL: none */
     /* absolute, physical; another directory to copy along, under its own name; NULL: none */
     const char *site;
+    bool copy_links;        /* what symbolic links that lead out of the copy point to, in their place */
     bool verify;            /* compare every copy with the original, by checksums */
     uint32_t bwlimit;       /* KiB/s for each rsync; 0: none */
     uint32_t max_processes; /* 0: all at once */

@@ -15,6 +15,16 @@
 #include <string.h>
 #include <unistd.h>
 
+static void assign_lines(FILE *out, const char *name, const char *const *lines)
+{
+    fprintf(out, "%s=''", name);
+    for (size_t i = 0; lines && lines[i]; i++) {
+        shell_quote(out, lines[i]);
+        shell_quote(out, "\n");
+    }
+    fputc('\n', out);
+}
+
 char *guard_script(const struct guard_params *params, size_t *len)
 {
     char *text = NULL;
@@ -28,6 +38,9 @@ char *guard_script(const struct guard_params *params, size_t *len)
     shell_assign(out, "CLOUDPLAN_WHO", params->who ? params->who : "");
     fprintf(out, "CLOUDPLAN_SLOT=${1:-0}\nCLOUDPLAN_BEAT=%d\n", params->beat_s);
     shell_assign(out, "CLOUDPLAN_ROOT", params->root);
+    assign_lines(out, "CLOUDPLAN_OUTSIDE", params->outside);
+    shell_assign(out, "CLOUDPLAN_LINKS", params->links ? "yes" : "");
+    assign_lines(out, "CLOUDPLAN_PROGRAMS", params->programs);
     shell_assign(out, "CLOUDPLAN_VENV", params->venv ? params->venv_remote : "");
     shell_assign(out, "CLOUDPLAN_VENV_FROM", params->venv ? params->venv : "");
     shell_assign(out, "CLOUDPLAN_PYTHON", params->python ? params->python : "python3");

@@ -40,6 +40,11 @@ struct guard_params {
     const char *venv_remote; /* relative to chdir */
     const char *engine;      /* the engine's snippet; NULL: none */
     const char *python;      /* a name in the virtualenv's bin */
+    /* absolute, here, NULL-terminated: directories that the copy has under their own names beside the root's files; NULL: none */
+    const char *const *outside;
+    bool links; /* symbolic links may name places here that the copy has */
+    /* links in the virtualenv's bin that the sync leaves out, to be made there: a name, its target, ..., NULL; NULL: none */
+    const char *const *programs;
     const char *const *eggs; /* relative to root, NULL-terminated; NULL: none */
 };
 

@@ -86,6 +86,9 @@ static char *make_guard_script(const struct masters *ms, size_t *len)
         .venv_remote = params->venv_remote,
         .python = params->python,
         .engine = params->engine,
+        .outside = params->outside,
+        .links = params->links,
+        .programs = params->programs,
         .eggs = params->eggs,
     };
     return guard_script(&guard, len);
@@ -439,7 +442,8 @@ static bool prepare_answer(void *arg, struct node *node, const char *answer)
 
 int masters_prepare(struct masters *ms, int timeout_ms, struct error *err)
 {
-    if (!ms->params.venv && !ms->params.engine && !(ms->params.eggs && ms->params.eggs[0]))
+    if (!ms->params.venv && !ms->params.engine && !ms->params.links &&
+        !(ms->params.eggs && ms->params.eggs[0]))
         return 0;
     const struct masters_question question = {
         .command = "prepare",

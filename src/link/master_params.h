@@ -19,7 +19,12 @@ struct master_params { /* borrowed until masters_close() */
     const char *venv_remote; /* relative to chdir */
     const char *python;      /* a name in the virtualenv's bin; NULL: python3 */
     const char *engine;      /* the engine's snippet for the guard, see engine/engine.h; NULL: none */
-    /* directories relative to root to be installed there, NULL-terminated; NULL: none */
+    /* absolute, here, NULL-terminated: directories that the copy has under their own names beside the root's files; NULL: none */
+    const char *const *outside;
+    bool links; /* symbolic links may name places here that the copy has */
+    /* links in the virtualenv's bin that the sync leaves out, to be made there: a name, its target, ..., NULL; NULL: none */
+    const char *const *programs;
+    /* directories of the copy, relative to it, to be installed there, NULL-terminated; NULL: none */
     const char *const *eggs;
 };
 

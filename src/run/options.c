@@ -108,6 +108,8 @@ static const struct option_row rows[] = {
      option_add_string, AT(rsyncdirs), .path = true, .adds_up = true},
     {"rsyncignore", 0, "GLOB", OPTION_SYNC, "what not to copy; may be repeated", option_add_string,
      AT(rsyncignores), .adds_up = true},
+    {"cloud-copy-links", 0, NULL, OPTION_SYNC,
+     "copy what symbolic links point to that lead out of what is copied", option_set_flag, AT(copy_links)},
     {"cloud-rsync-bandwidth-limit", 0, "KIB", OPTION_SYNC, "KiB/s for each rsync, 0 for no limit",
      option_set_u32, AT(bwlimit), .fallback = "5000", .max = INT32_MAX, .unit = " of KiB/s"},
     {"cloud-rsync-max-processes", 0, "N", OPTION_SYNC, "copy to so many nodes at once, 0 for all",

@@ -65,6 +65,8 @@ struct options {
     const char **rsyncdirs;    /* --rsyncdir, NULL-terminated, owned array of borrowed strings */
     const char **rsyncignores; /* --rsyncignore, likewise */
 
+    bool copy_links; /* --cloud-copy-links */
+
     const char **develop_eggs; /* --cloud-develop-egg, likewise, as typed */
     bool watch;                /* --watch: run again after every change */
 

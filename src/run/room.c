@@ -11,6 +11,7 @@
 #include "link/lease.h"
 #include "plan/descriptors.h"
 #include "plan/plan.h"
+#include "run/aside.h"
 #include "run/ask.h"
 
 #include <ctype.h>
@@ -169,6 +170,9 @@ static int open_masters(struct run *run, struct error *err)
         .python = project->python_name ? project->python_name : "python3",
         .engine = run->options.engine->guard,
         .eggs = (const char *const *)run->eggs,
+        .outside = (const char *const *)run->outside,
+        .links = run->absolute_links,
+        .programs = (const char *const *)run->programs,
     };
     run->masters = masters_open(&run->list, &params, err);
     return run->masters ? 0 : -1;
@@ -215,8 +219,8 @@ int stage_open(struct run *run, struct error *err)
 {
     while (stage_any_remote(run) || (leases(run) && node_list_ready(&run->list))) {
         struct error why = ERROR_INIT;
-        if (stage_rundir(run, err) || stage_disks(run, err) || open_masters(run, err) || adopt(run, err) ||
-            stage_lease(run, err))
+        if (stage_rundir(run, err) || stage_links(run, err) || stage_disks(run, err) ||
+            open_masters(run, err) || adopt(run, err) || stage_lease(run, err))
             return -1;
         if (plan_judge(&run->list, &run->policy, &why) == 0)
             return 0;

@@ -10,6 +10,7 @@
 #include "copy/sync.h"
 #include "engine/engine.h"
 #include "nodes/inventory.h"
+#include "run/aside.h"
 #include "ssh/cipher.h"
 
 #include <stdio.h>
@@ -117,14 +118,30 @@ static int find_project_again(struct run *run, struct error *err)
     return find_project(run, err);
 }
 
+/* What is copied from outside the root: what --rsyncdir brings, a virtualenv. */
+static int find_outside(struct run *run, struct error *err)
+{
+    struct sync_params params = stage_what_to_copy(run);
+    params.site = NULL;
+    struct rsync_places places;
+    int result = rsync_places_find(&places, &params, err);
+    for (size_t i = 0; result == 0 && places.dirs[i]; i++)
+        if (!path_below(params.root, places.dirs[i]))
+            result = strings_add(&run->outside, places.dirs[i], err);
+    rsync_places_clear(&places);
+    return result;
+}
+
 static int find_eggs(struct run *run, struct error *err)
 {
+    if (find_outside(run, err))
+        return -1;
     run->eggs = calloc(1, sizeof *run->eggs);
     if (!run->eggs)
         return error_errno(err, "project");
     for (size_t i = 0; run->options.develop_eggs[i]; i++) {
         char *egg;
-        int result = project_egg(&run->project, run->options.develop_eggs[i], &egg, err) ||
+        int result = project_egg(&run->project, run->outside, run->options.develop_eggs[i], &egg, err) ||
                      strings_add(&run->eggs, egg, err);
         free(egg);
         if (result)
@@ -148,6 +165,8 @@ static int settle_engine(struct run *run, struct error *err)
     const struct engine_demands demands = {
         .python = run->project.local_python, .own_python = run->project.venv_used, .watch = o->watch};
     if (o->engine->settle(run->work, &demands, &run->settled, err))
+        return -1;
+    if (stage_name_virtualenv(run, err))
         return -1;
     if (run->settled.note)
         report_note(run->report, "%s", run->settled.note);

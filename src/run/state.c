@@ -27,6 +27,7 @@ struct sync_params stage_what_to_copy(struct run *run)
         .ignores = run->options.rsyncignores,
         .venv = run->project.venv,
         .site = run->settled.site,
+        .copy_links = run->options.copy_links,
         .verify = run->options.verify,
         .bwlimit = run->options.bwlimit,
         .max_processes = run->options.rsync_max,
@@ -57,6 +58,8 @@ void stages_clear(struct run *run)
     janitor_end(&run->janitor, run->rundir, run->id);
     free(run->rundir);
     strings_free(run->eggs);
+    strings_free(run->outside);
+    strings_free(run->programs);
     strings_free(run->words);
     strings_free(run->logins);
     sshconf_destroy(run->conf);

@@ -30,8 +30,11 @@ struct run { /* everything is owned; RUN_INIT to begin with */
     struct engine_work *work;
     bool is_settled; /* the options are final: settled and policy have been filled in, once */
     struct engine_settled settled;
-    struct policy policy; /* the options', and what the engine makes of it */
-    char **eggs;          /* relative to the root, NULL-terminated */
+    struct policy policy;             /* the options', and what the engine makes of it */
+    char **eggs;                      /* relative to the copy, NULL-terminated */
+    char **outside;                   /* what is copied from outside the root: absolute, NULL-terminated */
+    char **programs;                  /* as of struct master_params */
+    bool links_known, absolute_links; /* aside.h has looked; the copy's links are to be changed there */
     struct node_list list;
     struct sshconf_set *conf;
     struct masters *masters;

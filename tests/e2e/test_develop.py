@@ -272,7 +272,7 @@ class Shell:
 
     def __init__(self, argv, base):
         self.argv, self.home, self.project, self.copy = argv, base / "home", base / "pro.j[e]ct & co", base / "home/copy"
-        self.venv = self.project / "ve nv"
+        self.venv, self.values = self.project / "ve nv", {}
         for folder in (self.home, self.venv / "bin", self.venv / "lib/python3/site-packages/new-1.dist-info",
                        self.project / "a b"):
             folder.mkdir(parents=True)
@@ -298,7 +298,7 @@ class Shell:
             self.sync()
         values = {"CLOUDPLAN_NONCE": "n0", "CLOUDPLAN_CHDIR": "copy", "CLOUDPLAN_RUN": f"run{os.getpid()}",
                   "CLOUDPLAN_ROOT": self.project, "CLOUDPLAN_VENV": "ve nv", "CLOUDPLAN_VENV_FROM": self.venv,
-                  "CLOUDPLAN_PYTHON": "python3"}
+                  "CLOUDPLAN_PYTHON": "python3", "CLOUDPLAN_OUTSIDE": "", "CLOUDPLAN_LINKS": "", "CLOUDPLAN_PROGRAMS": "", **self.values}
         text = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
         text += "set -- " + " ".join(map(shlex.quote, eggs)) + "\n"
         text += "".join((SRC / "scripts" / name).read_text() for name in ("node/lease.sh", "node/prepare.sh", "node/guard.sh"))
@@ -389,6 +389,41 @@ def test_scripts_of_the_virtualenv(shell):
     before = {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in (there / "bin").iterdir()}
     assert shell.prepare(sync=False) == "prepare ok"
     assert {p.name: (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in (there / "bin").iterdir()} == before
+
+
+def test_places_of_editable_installs(shell, tmp_path):
+    """Whatever pip has written of the project's place, and of what was copied from outside of it, names the copy's."""
+    here, there, packages = shell.project, shell.copy, shell.venv / "lib/python3/site-packages"
+    library = tmp_path / "the library"
+    packages.mkdir(parents=True, exist_ok=True)
+    files = {"plain.pth": f"{here}/src\n{here}2/src\n{library}/src\n", "_x.pth": "import _editable_impl_x\n",
+             "_editable_impl_x.py": f"map('x', '{here}/src/x.py', '{library}/y.py')\n", "y.egg-link": f"{here}/y\n../\n",
+             "__editable___z_finder.py": f"MAPPING = {{'z': '{here}/z'}}\n", "module.py": f"PATH = '{here}/src'\n"}
+    for name, text in files.items():
+        (packages / name).write_text(text)
+    shell.script("develop", f"#!{shell.venv}/bin/python3\n# EASY-INSTALL-DEV-SCRIPT: 'x==1','develop'\n\n\n__file__ = '{here}/develop'\n")
+    shell.script("other", f"#!/bin/sh\n\n\n\n: '{here}/develop'\n")
+    (here / "absolute").symlink_to(here / "a b/setup.py")
+    (here / "itself").symlink_to(here)
+    (here / "sibling").symlink_to(f"{here}2/x")
+    (here / "brought").symlink_to(library / "x y")
+    (here / "relative").symlink_to("a b/setup.py")
+    shell.values = {"CLOUDPLAN_OUTSIDE": f"/elsewhere/none\n{library}\n", "CLOUDPLAN_LINKS": "yes",
+                    "CLOUDPLAN_PROGRAMS": "python3.99\n/usr/bin/python 3\n"}
+    for _ in range(2):
+        assert shell.prepare() == "prepare ok"
+        site = there / "ve nv/lib/python3/site-packages"
+        for name, text in files.items():
+            expected = text
+            if name != "module.py":
+                expected = text.replace(f"{here}/", f"{there}/").replace(str(library), f"{there}/the library")
+            assert (site / name).read_text() == expected, name
+        assert f"__file__ = '{there}/develop'" in (there / "ve nv/bin/develop").read_text()
+        assert (there / "ve nv/bin/other").read_text() == (shell.venv / "bin/other").read_text()
+        links = {name: os.readlink(there / name) for name in ("absolute", "itself", "sibling", "brought", "relative")}
+        assert links == {"absolute": f"{there}/a b/setup.py", "itself": str(there), "sibling": f"{here}2/x",
+                         "brought": f"{there}/the library/x y", "relative": "a b/setup.py"}
+        assert os.readlink(there / "ve nv/bin/python3.99") == "/usr/bin/python 3"
 
 
 def test_a_virtualenv_that_knows_itself_by_another_name(shell):

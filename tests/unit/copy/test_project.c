@@ -528,7 +528,7 @@ static void test_eggs(void **state)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err = (struct error)ERROR_INIT;
-        assert_int_equal(project_egg(&project, bad[i].egg, &egg, &err), -1);
+        assert_int_equal(project_egg(&project, NULL, bad[i].egg, &egg, &err), -1);
         assert_int_equal(err.status, STATUS_USAGE);
         assert_non_null(strstr(err.text, bad[i].why));
         assert_null(egg);
@@ -536,21 +536,31 @@ static void test_eggs(void **state)
     make_file("egg/setup.py", "", 0644);
     make_file("pyproject.toml", "", 0644);
     err = (struct error)ERROR_INIT;
-    assert_int_equal(project_egg(&project, "egg", &egg, &err), -1);
+    assert_int_equal(project_egg(&project, NULL, "egg", &egg, &err), -1);
     assert_non_null(strstr(err.text, "--cloud-develop-egg=egg: needs a virtualenv to be installed in"));
 
     make_virtualenv("venv");
     assert_int_equal(find("w", NULL, NULL), 0);
-    assert_int_equal(project_egg(&project, "./egg/", &egg, &err), 0);
+    assert_int_equal(project_egg(&project, NULL, "./egg/", &egg, &err), 0);
     assert_string_equal(egg, "egg");
     free(egg);
-    assert_int_equal(project_egg(&project, ".", &egg, &err), 0);
+    assert_int_equal(project_egg(&project, NULL, ".", &egg, &err), 0);
     assert_string_equal(egg, ".");
+    free(egg);
+    /* What --rsyncdir has brought. */
+    char *outside[] = {at("%s/home/other", world), NULL};
+    make_dirs(at("%s/home/other/sub", world));
+    make_file(at("%s/home/other/sub/setup.py", world), "", 0644);
+    assert_int_equal(project_egg(&project, outside, "link", &egg, &err), 0);
+    assert_string_equal(egg, "other");
+    free(egg);
+    assert_int_equal(project_egg(&project, outside, at("%s/home/other/sub", world), &egg, &err), 0);
+    assert_string_equal(egg, "other/sub");
     free(egg);
     for (ALLOC_EACH(n)) {
         err = (struct error)ERROR_INIT;
         alloc_fail_at(n);
-        int result = project_egg(&project, "egg", &egg, &err);
+        int result = project_egg(&project, NULL, "egg", &egg, &err);
         assert_int_equal(result, alloc_has_failed() ? -1 : 0);
         assert_int_equal(err.status, alloc_has_failed() ? STATUS_SYSTEM : 0);
         free(egg);

@@ -1,6 +1,7 @@
 /* The composed command, run by sh with the real rsync.  The far side is a script named ssh that runs the
  * remote command in a directory of the test. */
 #include "base/child.h"
+#include "base/strv.h"
 #include "copy/rsync_cmd.h"
 #include "copy/syncout.h"
 
@@ -434,6 +435,123 @@ static void test_virtualenv(void **state)
     assert_tree(".cloudplan\nenv/\nenv/bin/\nenv/bin/python\n");
 }
 
+/* One that lies below a name that is never copied: it alone, of all that is there. */
+static void test_kept(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"a",
+                                        ".tox/log",
+                                        ".tox/py310/bin/python",
+                                        ".tox/py311/bin/python",
+                                        ".tox/py311/x.pyc",
+                                        "sub/.nox/u",
+                                        ".nox/t/cfg",
+                                        "sub/.nox/en[v/deep/bin/python",
+                                        "sub/b",
+                                        NULL};
+    static const struct {
+        const char *venv, *dirs[3], *ignore, *expected;
+    } table[] = {
+        {"root/.tox/py311",
+         {NULL},
+         "x",
+         ".cloudplan\n.tox/\n.tox/py310/\n.tox/py310/theirs\n.tox/py311/\n.tox/py311/bin/\n.tox/py311/bin/"
+         "python\na\nsub/\nsub/b\n"},
+        {"root/sub/.nox/en[v/deep",
+         {NULL},
+         "x",
+         ".cloudplan\n.tox/\n.tox/py310/\n.tox/py310/theirs\na\nsub/\nsub/.nox/\nsub/.nox/en[v/\nsub/.nox/"
+         "en[v/deep/\n"
+         "sub/.nox/en[v/deep/bin/\nsub/.nox/en[v/deep/bin/python\nsub/b\n"},
+        /* With parts of the project only; and who ignores all of .tox means the others, too. */
+        {"root/.tox/py311",
+         {"sub", NULL},
+         ".tox",
+         ".cloudplan\n.tox/\n.tox/py310/\n.tox/py310/theirs\n.tox/py311/\n.tox/py311/bin/\n.tox/py311/bin/"
+         "python\nsub/\nsub/b\n"},
+        /* Named itself, or all of it. */
+        {NULL, {"sub", ".nox/t", NULL}, "x", ".cloudplan\n.nox/\n.nox/t/\n.nox/t/cfg\nsub/\nsub/b\n"},
+        {"root/.tox/py311",
+         {".tox", NULL},
+         "x",
+         ".cloudplan\n.tox/\n.tox/log\n.tox/py310/\n.tox/py310/bin/\n.tox/py310/bin/python\n.tox/py311/"
+         "\n.tox/py311/bin/\n"
+         ".tox/py311/bin/python\n"},
+        /* From outside, under such a name. */
+        {"else/.nox", {"sub", NULL}, "x", ".cloudplan\n.nox/\n.nox/bin/\n.nox/bin/python\nsub/\nsub/b\n"},
+    };
+    make_all("root", files);
+    make("else", ".nox/bin/python");
+    for (size_t i = 0; i < COUNT(table); i++) {
+        /* What of another run's is there already is spared. */
+        remove_all(in_base("home/" CHDIR));
+        make_all("home/" CHDIR, (const char *[]){".cloudplan", ".tox/py310/theirs", NULL});
+        if (i >= 3)
+            remove_all(in_base("home/" CHDIR "/.tox"));
+        if (i == 5)
+            remove_all(in_base("root/.nox"));
+        struct sync_params params = params_for(in_base("root"));
+        params.venv = table[i].venv ? in_base(table[i].venv) : NULL;
+        params.dirs = table[i].dirs;
+        params.ignores = (const char *[]){table[i].ignore, NULL};
+        copy(&params);
+        assert_tree(table[i].expected);
+    }
+    struct sync_params params = params_for(in_base("root"));
+    params.venv = in_base("root/.tox/py311");
+    params.verify = true;
+    copy(&params);
+    assert_string_equal(contents(in_base("home/" CHDIR "/.tox/py311/bin/python")), ".tox/py311/bin/python");
+    remove_all(in_base("home/" CHDIR "/sub"));
+    run(&params, RSYNC_VERIFY);
+    assert_string_equal(contents(in_base("it's out")),
+                        ".d..t...... ./\ncd+++++++++ sub/\n<f+++++++++ sub/b\n");
+}
+
+static void test_copied_links(void **state)
+{
+    (void)state;
+    make_all("root", (const char *[]){"a", "venv/bin/tool", NULL});
+    make_all("else", (const char *[]){"data/x", "env/bin/tool", NULL});
+    assert_int_equal(symlink("../else/data", "out"), 0);
+    assert_int_equal(symlink("a", "inside"), 0);
+    static const char *const places[] = {"root/venv/bin", "else/env/bin"};
+    for (size_t i = 0; i < COUNT(places); i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/python3", in_base(places[i]));
+        assert_int_equal(symlink("/bin/sh", path), 0);
+        snprintf(path, sizeof path, "%s/python", in_base(places[i]));
+        assert_int_equal(symlink("python3", path), 0);
+        make("home/" CHDIR, ".cloudplan");
+        struct sync_params params = params_for(in_base("root"));
+        params.copy_links = true;
+        params.venv = in_base(i ? "else/env" : "root/venv");
+        copy(&params);
+        if (i == 0)
+            assert_tree(
+                ".cloudplan\na\ninside\nout/\nout/x\nvenv/\nvenv/bin/\nvenv/bin/python\nvenv/bin/tool\n");
+        /* What has been made on the node in their place stays. */
+        snprintf(path, sizeof path, "%s/bin/python3",
+                 in_base(i ? "home/" CHDIR "/env" : "home/" CHDIR "/venv"));
+        assert_int_equal(symlink("/bin/true", path), 0);
+        copy(&params);
+        char target[PATH_MAX] = "";
+        assert_int_equal(readlink(path, target, sizeof target - 1), 9);
+        assert_string_equal(target, "/bin/true");
+        char **programs = NULL;
+        struct error err = ERROR_INIT;
+        assert_int_equal(rsync_programs(params.venv, &programs, &err), 0);
+        assert_string_equal(programs[0], "python3");
+        assert_string_equal(programs[1], "/bin/sh");
+        assert_null(programs[2]);
+        strings_free(programs);
+    }
+    char **programs = NULL;
+    struct error err = ERROR_INIT;
+    assert_int_equal(rsync_programs(in_base("nowhere"), &programs, &err), 0);
+    assert_null(programs);
+}
+
 /* Each name as a directory of the root, below another, and outside, beside names that it would match as a
  * pattern. */
 static void test_names(void **state)
@@ -590,11 +708,15 @@ static void test_allocations(void **state)
     (void)state;
     make("root", "we[ird*/a/b");
     make("else", "lib/x");
+    make("root", ".tox/t/x");
     struct sync_params params = params_for(in_base("root"));
-    params.dirs = (const char *[]){"we[ird*/a", "../else/lib", NULL};
+    params.dirs = (const char *[]){"we[ird*/a", "../else/lib", ".tox/t", NULL};
     params.ignores = (const char *[]){"x", NULL};
+    make("else", "env/bin/tool");
+    assert_int_equal(symlink("/bin/sh", in_base("else/env/bin/python3")), 0);
     params.venv = in_base("else/env");
     params.site = in_base("else/site");
+    params.copy_links = true;
     struct node node = {.name = (char *)"n", .host = (char *)"n"};
     for (ALLOC_EACH(n)) {
         struct error err = ERROR_INIT;
@@ -659,6 +781,8 @@ int main(void)
         cmocka_unit_test_setup(test_ignores, clear_trees),
         cmocka_unit_test_setup(test_some_dirs, clear_trees),
         cmocka_unit_test_setup(test_virtualenv, clear_trees),
+        cmocka_unit_test_setup(test_kept, clear_trees),
+        cmocka_unit_test_setup(test_copied_links, clear_trees),
         cmocka_unit_test_setup(test_names, clear_trees),
         cmocka_unit_test_setup(test_verify, clear_trees),
         cmocka_unit_test_setup(test_destination, clear_trees),
