@@ -170,7 +170,7 @@ def test_what_cannot_be_on_nodes(project, words, text):
     (["--co", "--pdb"], "", "", "--collect-only"),
     ([], "--collect-only", "load", "--collect-only"),
     (["-h"], "", "", "--help"),
-    (["--version"], "", "", "--version"),
+    (["--version", "-V"], "", "", "--version"),
     (["--markers"], "", "", "--markers"),
     (["--cache-show"], "", "", "--cache-show"),
     (["--fixtures-per-test"], "", "", "--fixtures-per-test"),
@@ -182,6 +182,13 @@ def test_what_cannot_be_on_nodes(project, words, text):
 def test_what_takes_no_node(project, words, addopts, own, here):
     project.write("tox.ini", ini(addopts=addopts))
     assert project.answer(*words, _CLOUDPLAN_DIST=own)["here"] == here
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["-V", "-x"], ["-k", "a", "--version", "tests"]])
+def test_version_said_twice(project, words):
+    """pytest 9 loads no plugin where it stands once: cloudplan puts one more before the user's words."""
+    answer = project.answer("-V", *words, _CLOUDPLAN_ADDED="1")
+    assert answer["here"] == "--version" and answer["args"] == words
 
 
 def test_plugins_that_are_not_loaded_by_themselves(project):
@@ -596,9 +603,9 @@ def fake_distribution(folder, name, requires=(), files=(), record=True):
     for path, text in dict(files).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    if record:
+    if record:  # None: neither of them, as Debian's are lately
         (info / "RECORD").write_text("".join(f"{path},,\n" for path in dict(files)))
-    else:
+    elif record is not None:
         (info / "top_level.txt").write_text("\n".join(sorted({path.split("/")[0].replace(".py", "") for path in dict(files)})))
     return info
 
@@ -626,6 +633,19 @@ def test_a_plugin_and_what_it_requires(project, record):
     there = {str(path.relative_to(project.site)) for path in project.site.rglob("*")}
     assert {"pytest_a/data/x.txt", "b_c.py", "fast.py", "pytest_a-1.0.dist-info/entry_points.txt"} <= there
     assert not [name for name in there if name.endswith(".so")]
+
+
+def test_a_distribution_that_lists_nothing(project):
+    """The module is named as it is, but for capitals; another one that it brings along is found when it is missed."""
+    folder = project.tmp / "installed"
+    info = fake_distribution(folder, "Pytest-A", ["Other"], {"pytest_a/__init__.py": "import other, beside.deep\n",
+                             "beside/__init__.py": "", "beside/deep.py": "import alone\n", "alone.py": ""}, None)
+    (info / "entry_points.txt").write_text("[pytest11]\na = pytest_a\n")
+    fake_distribution(folder, "Other", [], {"other.py": ""}, None)
+    answer = ask_with(project, folder, "pytest-a")
+    assert {"Pytest-A 1.0", "Other 1.0"} < set(answer["ship"])
+    there = {str(path.relative_to(project.site)) for path in project.site.rglob("*")}
+    assert {"pytest_a/__init__.py", "other.py", "beside/__init__.py", "beside/deep.py", "alone.py"} <= there
 
 
 @pytest.mark.parametrize("kwargs, text", [
