@@ -10,8 +10,11 @@ import time
 
 BYTES_MAX = 16 << 20  # of one worker
 LINE_MAX = 4096
+LINES_MAX = 100  # that are remembered
 COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 RESET = "\x1b[0m"
+# What ssh says of an option in its configuration that this ssh does not have: before all else, and for each worker anew.
+OF_CONFIGURATION = re.compile(r"\S.*\bline \d+: (Bad configuration|Unsupported|Deprecated) option\b")
 
 
 def clean(line):
@@ -21,14 +24,24 @@ def clean(line):
     return "".join(parts) + (RESET if len(parts) > 1 else "")
 
 
+class Told:
+    """Lines that several workers' relays show once."""
+
+    def __init__(self):
+        self.lines = set()
+        self.lock = threading.Lock()
+
+
 class Relay:
     """Reads one worker's standard error to its end."""
 
-    def __init__(self, name, stream, descriptor):
+    def __init__(self, name, stream, descriptor, told):
         self.name = name
+        self.told = told  # lines about ssh's configuration, of all workers: each is shown once
         self.stream = stream
         self.descriptor = descriptor
         self.left = BYTES_MAX
+        self.started = False  # ssh's own first lines are over
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -49,7 +62,18 @@ class Relay:
         if self.left <= 0:
             lines.append("more than %d MiB on its standard error: the rest is not shown" % (BYTES_MAX >> 20))
         for shown in lines:
-            self.write(("[%s] %s\n" % (self.name, shown)).encode("utf-8", "replace"))
+            if not self.is_known(shown):
+                self.write(("[%s] %s\n" % (self.name, shown)).encode("utf-8", "replace"))
+
+    def is_known(self, line):
+        self.started = self.started or not OF_CONFIGURATION.match(line)
+        if self.started:
+            return False
+        with self.told.lock:
+            known = line in self.told.lines
+            if len(self.told.lines) < LINES_MAX:
+                self.told.lines.add(line)
+        return known
 
     def write(self, data):
         try:
@@ -64,6 +88,7 @@ class Stderr:
 
     def __init__(self):
         self.relays = []
+        self.told = Told()
         try:
             self.descriptor = os.dup(2)  # pytest may put a file in its place
         except OSError:
@@ -74,7 +99,7 @@ class Stderr:
         return model if self.descriptor is None else Model(model, lambda stream: self.add(spec, stream))
 
     def add(self, spec, stream):
-        self.relays.append(Relay(str(spec.id), stream, self.descriptor))
+        self.relays.append(Relay(str(spec.id), stream, self.descriptor, self.told))
 
     def end(self, seconds=1):
         """What has been printed is shown; a worker that has not ended is not waited for."""
