@@ -165,14 +165,24 @@ static void test_json_allocations(void **state)
 {
     (void)state;
     struct node_list list = sample();
+    char *whole = report_json(&list, tx);
+    assert_non_null(whole);
+    size_t refused = 0;
     json_set_alloc_funcs(hooked, free);
     for (ALLOC_EACH(n)) {
         alloc_fail_at(n);
         char *text = report_json(&list, tx);
-        assert_true((text != NULL) == !alloc_has_failed());
+        /* From 2.15 on jansson tries to make a finished text smaller, and can do without. */
+        if (text)
+            assert_string_equal(text, whole);
+        else
+            assert_true(alloc_has_failed());
+        refused += !text;
         free(text);
     }
     json_set_alloc_funcs(malloc, free);
+    assert_true(refused > 50);
+    free(whole);
     node_list_clear(&list);
 }
 
