@@ -174,7 +174,8 @@ unit() {
 }
 # shellcheck disable=SC2329
 shells() {
-    shellcheck -s sh scripts/node/*.sh &&
+    # From 0.11 on it knows that test -O is not POSIX; every shell that the tests run has it.
+    shellcheck -s sh -e SC3067 scripts/node/*.sh &&
         shellcheck scripts/install-packages.sh scripts/demo.sh scripts/check.sh scripts/embed.sh tests/plan/run.sh tests/layers.sh \
             .ci/run
 }

@@ -180,7 +180,9 @@ static int is_virtualenv(const char *dir)
     int failed = stat(cfg, &st) ? errno : 0;
     free(cfg);
     errno = failed;
-    return failed ? -!is_absent(failed) : S_ISREG(st.st_mode);
+    if (failed)
+        return is_absent(failed) ? 0 : -1;
+    return S_ISREG(st.st_mode) ? 1 : 0;
 }
 
 /* Sets project->venv to dir, physical, if that is a virtualenv: 1, 0 or -1 as above. */

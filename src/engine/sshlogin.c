@@ -36,9 +36,9 @@ static int check_login(const struct node *node, struct error *err)
 static const char *login_host(const struct node *node, char text[INET6_ADDRSTRLEN])
 {
     struct in6_addr address;
-    const uint8_t *b = address.s6_addr;
     if (!strchr(node->host, '.') || inet_pton(AF_INET6, node->host, &address) != 1)
         return node->host;
+    const uint8_t *b = address.s6_addr;
     size_t len = 0;
     for (size_t i = 0; i < 16; i += 2)
         len += (size_t)snprintf(text + len, INET6_ADDRSTRLEN - len, "%s%x", i ? ":" : "",

@@ -330,7 +330,9 @@ static int add_agent_keys(struct identity_list *list, struct candidate *candidat
                           const struct agent_keys *agent_keys, bool identitiesonly)
 {
     bool *named = calloc(agent_keys->count + 1, sizeof *named);
-    int result = named ? 0 : -1;
+    if (!named)
+        return -1;
+    int result = 0;
     for (size_t i = 0; !result && i < agent_keys->count; i++)
         for (size_t k = 0; !named[i] && k < count; k++) {
             const struct agent_key *key = &agent_keys->keys[i];
