@@ -457,6 +457,15 @@ def test_no_command_can_be_run(site, line, words):
 
 # What they print
 
+def test_an_option_that_ssh_does_not_have(site):
+    """Each ssh says so: the masters', rsync's, every worker's."""
+    site.write(PLAIN)
+    (site.world.home / ".ssh/config").write_text("Host *\n  CompressionLevel 9\n")
+    result = site.run("run", "--cloud-max-processes=2", "--", "-q", nodes=site.nodes)
+    (site.world.home / ".ssh/config").write_text("")
+    assert result.returncode == 0 and result.stderr.count('Unsupported option "compressionlevel"') == 1, result.stderr
+
+
 FLOOD = """case $BASH_EXECUTION_STRING in
 %s) if [ -e ~/seen ]; then yes "$(printf 'noise\\033]0;owned\\007')" >&2 & fi; : >~/seen ;;
 esac
