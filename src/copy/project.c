@@ -190,7 +190,7 @@ static int try_virtualenv(struct project *project, const char *dir, bool must_be
 {
     char *real = realpath(dir, NULL);
     if (!real)
-        return -!is_absent(errno);
+        return is_absent(errno) ? 0 : -1;
     int yes = must_be_inside && !path_below(project->root, real) ? 0 : is_virtualenv(real);
     if (yes == 1)
         project->venv = real;
