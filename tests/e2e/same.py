@@ -34,8 +34,8 @@ def read_junit(path):
     tests = {}
     for case in ElementTree.parse(path).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"
-        assert name not in tests, f"{name} has two results"
-        tests[name] = outcome_of(case)
+        # Two results are a difference, too.
+        tests[name] = f"{tests[name]}, {outcome_of(case)}" if name in tests else outcome_of(case)
     return tests
 
 
