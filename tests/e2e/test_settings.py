@@ -170,7 +170,7 @@ def test_what_cannot_be_on_nodes(project, words, text):
     (["--co", "--pdb"], "", "", "--collect-only"),
     ([], "--collect-only", "load", "--collect-only"),
     (["-h"], "", "", "--help"),
-    (["--version", "-V"], "", "", "--version"),
+    (["--version"], "", "", "--version"),
     (["--markers"], "", "", "--markers"),
     (["--cache-show"], "", "", "--cache-show"),
     (["--fixtures-per-test"], "", "", "--fixtures-per-test"),
@@ -182,13 +182,6 @@ def test_what_cannot_be_on_nodes(project, words, text):
 def test_what_takes_no_node(project, words, addopts, own, here):
     project.write("tox.ini", ini(addopts=addopts))
     assert project.answer(*words, _CLOUDPLAN_DIST=own)["here"] == here
-
-
-@pytest.mark.parametrize("words", [["--version"], ["-V"], ["-V", "-x"], ["-k", "a", "--version", "tests"]])
-def test_version_said_twice(project, words):
-    """pytest 9 loads no plugin where it stands once: cloudplan puts one more before the user's words."""
-    answer = project.answer("-V", *words, _CLOUDPLAN_ADDED="1")
-    assert answer["here"] == "--version" and answer["args"] == words
 
 
 def test_plugins_that_are_not_loaded_by_themselves(project):
