@@ -88,9 +88,7 @@ class Shipment:
         except (self.metadata.PackageNotFoundError, ValueError):
             return False
         self.done[key] = dist, option
-        files = _files(dist)
-        self.copy(dist.metadata["Name"], files, option)
-        self.describe(dist, files)
+        self.copy(dist, option)
         for requirement in dist.requires or []:
             needed, _, marker = requirement.partition(";")
             if re.search(r"\bextra\b", marker):
@@ -100,13 +98,8 @@ class Shipment:
                 self.absent.setdefault(marker.strip(), []).append(needed)
         return True
 
-    def add_module(self, name, option):
-        """A module that no distribution says is its own: Debian's need not list their files."""
-        files = {} if self.holds(name) else _module_files(name)
-        self.copy(name, files, option)
-        return bool(files)
-
-    def copy(self, owner, files, option):
+    def copy(self, dist, option):
+        files = _files(dist)
         for name in sorted(files):
             stem, extension = os.path.splitext(name)
             if extension in (".so", ".pyd", ".dylib"):
@@ -114,12 +107,13 @@ class Shipment:
                 # A compiled twin of a module that is there as Python, too.
                 if stem + ".py" not in files and not stem.endswith("__mypyc"):
                     raise Refused("%s: %s is not pure Python (%s): install it on the nodes"
-                                  % (option, owner, name), STATUS_TOOL)
+                                  % (option, dist.metadata["Name"], name), STATUS_TOOL)
                 del files[name]
         for name, source in files.items():
             target = os.path.join(self.directory, name)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copy2(source, target)  # with its time: rsync goes by that
+        self.describe(dist, files)
 
     def describe(self, dist, files):
         """What pytest finds plugins by.  Written anew: what is there has one of three forms."""
@@ -150,7 +144,7 @@ class Shipment:
             missing = (missing or "").partition(".")[0]
             owners = getattr(self.metadata, "packages_distributions", dict)().get(missing) or [missing]
             before = len(self.done)
-            if not missing or not (self.add(owners[0], option) and len(self.done) > before or self.add_module(missing, option)):
+            if not missing or not self.add(owners[0], option) or len(self.done) == before:
                 raise Refused("%s: %s cannot be imported from a copy: %s" % (option, module, text), STATUS_TOOL)
 
     def plugin_modules(self):
@@ -201,26 +195,18 @@ def _files(dist):
                 files["/".join(file.parts)] = path
     if any(name.endswith(".py") for name in files):
         return files
-    # Debian's, or an editable installation.  Pygments is the module pygments.
-    name = dist.metadata["Name"].replace("-", "_")
-    for name in (dist.read_text("top_level.txt") or "").split() or [name if _find(name) else name.lower()]:
-        files.update(_module_files(name))
-    return files
-
-
-def _module_files(name):
-    """{name in the tree: path here} of a module, or of a package and all below it."""
-    files = {}
-    spec = _find(name)
-    for directory in spec and spec.submodule_search_locations or []:
-        for parent, _, names in os.walk(directory):
-            for file in names:
-                path = os.path.join(parent, file)
-                inside = os.path.join(name, os.path.relpath(path, directory))
-                if _shippable(inside.split(os.sep)):
-                    files[inside] = path
-    if spec and not spec.submodule_search_locations and spec.origin and os.path.isfile(spec.origin):
-        files[os.path.basename(spec.origin)] = spec.origin
+    # Debian's, or an editable installation.
+    for name in (dist.read_text("top_level.txt") or dist.metadata["Name"].replace("-", "_")).split():
+        spec = _find(name)
+        for directory in spec and spec.submodule_search_locations or []:
+            for parent, _, names in os.walk(directory):
+                for file in names:
+                    path = os.path.join(parent, file)
+                    inside = os.path.join(name, os.path.relpath(path, directory))
+                    if _shippable(inside.split(os.sep)):
+                        files[inside] = path
+        if spec and not spec.submodule_search_locations and spec.origin and os.path.isfile(spec.origin):
+            files[os.path.basename(spec.origin)] = spec.origin
     return files
 
 

@@ -628,19 +628,6 @@ def test_a_plugin_and_what_it_requires(project, record):
     assert not [name for name in there if name.endswith(".so")]
 
 
-def test_a_distribution_that_lists_nothing(project):
-    """The module is named as it is, but for capitals; another one that it brings along is found when it is missed."""
-    folder = project.tmp / "installed"
-    info = fake_distribution(folder, "Pytest-A", ["Other"], {"pytest_a/__init__.py": "import other, beside.deep\n",
-                             "beside/__init__.py": "", "beside/deep.py": "import alone\n", "alone.py": ""}, None)
-    (info / "entry_points.txt").write_text("[pytest11]\na = pytest_a\n")
-    fake_distribution(folder, "Other", [], {"other.py": ""}, None)
-    answer = ask_with(project, folder, "pytest-a")
-    assert {"Pytest-A 1.0", "Other 1.0"} < set(answer["ship"])
-    there = {str(path.relative_to(project.site)) for path in project.site.rglob("*")}
-    assert {"pytest_a/__init__.py", "other.py", "beside/__init__.py", "beside/deep.py", "alone.py"} <= there
-
-
 @pytest.mark.parametrize("kwargs, text", [
     ({"files": {"pytest_a/__init__.py": "", "pytest_a/fast.cpython-311-x86_64-linux-gnu.so": ""}},
      "pytest-a is not pure Python (pytest_a/fast.cpython-311-x86_64-linux-gnu.so): install it on the nodes"),
