@@ -596,9 +596,9 @@ def fake_distribution(folder, name, requires=(), files=(), record=True):
     for path, text in dict(files).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    if record:  # None: neither of them, as Debian's are lately
+    if record:
         (info / "RECORD").write_text("".join(f"{path},,\n" for path in dict(files)))
-    elif record is not None:
+    else:
         (info / "top_level.txt").write_text("\n".join(sorted({path.split("/")[0].replace(".py", "") for path in dict(files)})))
     return info
 

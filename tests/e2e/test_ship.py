@@ -59,7 +59,7 @@ def test_a_plugin_is_shipped_with_what_it_uses(site):
     """pytest-forked uses more of py than the part that comes with pytest."""
     pytest.importorskip("pytest_forked")
     site.write({"test_a.py": SUITE + "\ndef test_dies():\n    os._exit(3)\n"})
-    result = site.run("run", "--cloud-ship-pytest", "--cloud-ship-plugin=pytest-forked", *ARGS, "--", "--forked", "test_a.py")
+    result = site.run("run", "--cloud-ship-pytest", "--cloud-ship-plugin=pytest-forked", *ARGS, "--", "--forked")
     assert result.returncode == 1 and "1 failed, 6 passed" in result.stdout, result
 
 
